@@ -1,0 +1,180 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+// Every knob of a run, as plain values. The text that users read for each key
+// (unit, meaning, advice, allowed values) is in config/fields.h; the defaults are here.
+
+namespace switchyard {
+
+/// A count that may be left to the program: `auto` in YAML, 0 here.
+inline constexpr int64_t kAuto = 0;
+
+struct RunSection {
+  std::string name = "run";
+  std::string dir = "runs";
+  int64_t seed = 1234;
+};
+
+struct DataSource {
+  std::string path;
+  double weight = 1.0;
+  std::string name;
+};
+
+struct DataConfig {
+  std::vector<DataSource> path;  // a plain string in YAML is one source of weight 1
+  int64_t sequence_length = 256;
+  bool mask_documents = false;
+};
+
+struct ModelConfig {
+  int64_t vocab_size = kAuto;
+  int64_t hidden_size = 256;
+  int64_t num_hidden_layers = 4;
+  int64_t num_attention_heads = 8;
+  int64_t num_key_value_heads = kAuto;  // num_attention_heads
+  int64_t head_dim = kAuto;             // hidden_size / num_attention_heads
+  int64_t intermediate_size = 1024;
+  std::string ffn = "swiglu";  // swiglu | geglu | gelu | relu
+  double dropout = 0.0;
+  double init_std = 0.02;
+  double rope_theta = 10000.0;
+  double rms_norm_eps = 1e-5;
+  std::string qk_norm = "none";  // none | head | full
+  bool attention_bias = false;
+  bool tie_word_embeddings = false;
+};
+
+struct RouterConfig {
+  std::string type = "topk";      // topk | switch | gshard
+  std::string score = "softmax";  // softmax | sigmoid
+  bool normalize = true;
+  double scaling_factor = 1.0;
+  double jitter_eps = 0.0;
+  bool selection_bias = false;        // loss-free balancing: bias added for the choice only
+  double bias_update_rate = 0.001;
+  int64_t n_group = 1;
+  int64_t topk_group = 1;
+  std::string group_score = "top2_sum";         // max | top2_sum
+  std::string second_expert_policy = "random";  // gshard: all | none | random | threshold | sampling
+  double second_threshold = 0.2;
+  std::string normalize_gate = "before_drop";  // gshard: before_drop | after_drop
+};
+
+struct CapacityConfig {
+  std::optional<double> factor;       // none: dropless
+  std::optional<double> eval_factor;  // none: dropless in evaluation and generation
+  std::string scope = "group";        // group | rank
+  std::string priority = "position";  // position | choice | probability | random
+  std::string round = "ceil";         // ceil | floor | nearest
+  bool counts_k = true;
+  int64_t min = 4;
+  int64_t multiple_of = 1;
+};
+
+struct BalanceConfig {
+  std::string type = "switch";  // switch | gshard | topk | hf
+  double coef = 0.01;
+  std::string scope = "group";        // group | global | global_lagged | micro_batch
+  std::string layer_reduce = "mean";  // mean | sum
+};
+
+struct ZLossConfig {
+  double coef = 0.001;
+  std::string layer_reduce = "mean";
+};
+
+struct SharedExpertsConfig {
+  int64_t num = 0;
+  int64_t intermediate_size = 512;  // of each one
+  bool gated = false;
+};
+
+struct MoeConfig {
+  std::string layers = "all";  // all | none | every:N | last:N | [1, 3] (kept as the text "1,3")
+  int64_t num_experts = 8;
+  int64_t top_k = 2;
+  int64_t expert_intermediate_size = 512;
+  bool allow_noncausal = false;
+  double expert_dropout = 0.0;
+  int64_t group_sequences = 1;
+  RouterConfig router;
+  CapacityConfig capacity;
+  std::vector<BalanceConfig> balance = {BalanceConfig{}};  // a single mapping in YAML is a list of one
+  ZLossConfig z_loss;
+  SharedExpertsConfig shared_experts;
+};
+
+struct ParallelConfig {
+  int64_t expert = 1;
+  std::string order = "expert_inner";  // expert_inner | data_inner
+};
+
+struct ZeroConfig {
+  int64_t stage = 1;
+};
+
+struct ScheduleConfig {
+  std::string type = "cosine";  // constant | linear | cosine | wsd | inverse_sqrt
+  int64_t warmup_steps = 50;
+  double min_lr_ratio = 0.1;
+  double decay_fraction = 0.2;  // wsd: the last share of the steps
+};
+
+struct OptimConfig {
+  std::string type = "adamw";
+  double lr = 1e-3;
+  std::vector<double> betas = {0.9, 0.95};
+  double eps = 1e-8;
+  double weight_decay = 0.1;
+  double grad_clip = 1.0;                  // 0: off
+  std::map<std::string, double> lr_scale;  // name pattern (with *): factor
+  ScheduleConfig schedule;
+};
+
+struct TrainConfig {
+  int64_t steps = 400;
+  std::string device = "cpu";
+  int64_t threads = kAuto;
+  int64_t global_batch_size = 8;
+  int64_t micro_batch_size = 4;
+  std::string precision = "auto";  // auto | fp32 | bf16
+  std::string recompute = "none";
+  int64_t eval_interval = 100;
+  int64_t eval_batches = 8;
+  int64_t log_interval = 10;
+  std::vector<std::string> freeze;  // name patterns
+  int64_t max_skipped_steps = 5;
+  int64_t check_replicas_interval = 0;
+};
+
+struct CheckpointConfig {
+  int64_t interval = 100;
+  int64_t keep = 3;
+  bool async = true;
+  std::optional<std::string> load_from;
+};
+
+struct WatchdogConfig {
+  int64_t timeout_seconds = 300;
+};
+
+struct RunConfig {
+  RunSection run;
+  DataConfig data;
+  ModelConfig model;
+  MoeConfig moe;
+  ParallelConfig parallel;
+  ZeroConfig zero;
+  OptimConfig optim;
+  TrainConfig train;
+  CheckpointConfig checkpoint;
+  WatchdogConfig watchdog;
+};
+
+}  // namespace switchyard

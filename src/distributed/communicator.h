@@ -1,0 +1,70 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace switchyard {
+
+enum class ReduceOp { kSum, kMax };
+
+/// A fixed set of ranks that communicate. Every method is collective: each rank
+/// of the communicator must call it, in the same order, with zero rows too.
+///
+/// Tensors are contiguous and of dtype float32, bfloat16, int32, int64, uint8 or
+/// float64; `purpose` ("gradients of experts", "dispatch in layer 7") is told
+/// when a call fails. Counts beyond INT_MAX elements go in rounds. Throws
+/// CommError when the fabric reports an error, c10::Error on a broken contract.
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+  Communicator(const Communicator&) = delete;
+  Communicator& operator=(const Communicator&) = delete;
+
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+  /// "world", "expert parallel", "expert data parallel": for messages.
+  const std::string& name() const { return name_; }
+
+  /// In place. bfloat16 is summed in float32, pair by pair.
+  virtual void all_reduce(at::Tensor& x, ReduceOp op, const char* purpose) = 0;
+
+  /// `input` has size() * output.numel() elements; rank r receives the sum over
+  /// ranks of the r-th piece. `output` may be that piece of `input` itself.
+  virtual void reduce_scatter(const at::Tensor& input, at::Tensor& output, const char* purpose) = 0;
+
+  /// `output` has size() * input.numel() elements, in rank order. `input` may be
+  /// this rank's piece of `output` itself.
+  virtual void all_gather(const at::Tensor& input, at::Tensor& output, const char* purpose) = 0;
+
+  /// In place, from `root`.
+  virtual void broadcast(at::Tensor& x, int root, const char* purpose) = 0;
+
+  /// Rows of `input` (S, D...) go to the ranks in rank order, send_rows[r] of
+  /// them to rank r; returns (sum of recv_rows, D...), in rank order of the
+  /// senders. Both sides know the counts: recv_rows[r] here is send_rows[me] there.
+  virtual at::Tensor all_to_all(const at::Tensor& input, const std::vector<int64_t>& send_rows,
+                                const std::vector<int64_t>& recv_rows, const char* purpose) = 0;
+
+  virtual void barrier(const char* purpose) = 0;
+
+ protected:
+  Communicator(int rank, int size, std::string name)
+      : rank_(rank), size_(size), name_(std::move(name)) {}
+
+ private:
+  int rank_, size_;
+  std::string name_;
+};
+
+/// `text` of rank `root` on every rank. Collective.
+std::string broadcast_text(Communicator& communicator, const std::string& text, int root,
+                           const char* purpose);
+
+/// The texts of all ranks, in rank order, on every rank. Collective.
+std::vector<std::string> all_gather_text(Communicator& communicator, const std::string& text,
+                                         const char* purpose);
+
+}  // namespace switchyard
