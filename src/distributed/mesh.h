@@ -1,0 +1,27 @@
+#pragma once
+
+#include <memory>
+
+#include "config/run_config.h"
+#include "distributed/communicator.h"
+
+namespace switchyard {
+
+/// The process groups of a run: world W = EP x EDP.
+///
+///   world   all ranks: dense parameters (routers included) are replicated here
+///   expert  the EP ranks that together hold all experts, one share each: tokens
+///           are exchanged here
+///   data    the EDP ranks that hold the same experts: expert gradients are
+///           summed here
+///
+/// `parallel.order: expert_inner` (default) puts neighbours into one expert
+/// group: ep = rank % EP, edp = rank / EP; `data_inner` swaps the two.
+struct Mesh {
+  std::unique_ptr<Communicator> world, expert, data;
+
+  int expert_rank() const { return expert->rank(); }
+  int expert_size() const { return expert->size(); }
+};
+
+}  // namespace switchyard

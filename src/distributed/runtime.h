@@ -1,0 +1,41 @@
+#pragma once
+
+#include <string>
+
+#include "config/run_config.h"
+#include "distributed/mesh.h"
+
+namespace switchyard {
+
+/// MPI for the life of the process: initialised here when mpirun (or srun)
+/// started it, finalised at the end of the scope. A process that nobody
+/// launched is a world of one and never touches MPI.
+class Runtime {
+ public:
+  Runtime(int& argc, char**& argv);
+  ~Runtime();
+  Runtime(const Runtime&) = delete;
+  Runtime& operator=(const Runtime&) = delete;
+
+  int rank() const { return rank_; }
+  int world_size() const { return world_size_; }
+  /// Ranks of this job on this host.
+  int local_size() const { return local_size_; }
+
+  /// Makes every communicator of the run and warms each with a barrier; none is
+  /// made later. Collective over all ranks. Throws ConfigError when the world is
+  /// not a multiple of `parallel.expert`.
+  Mesh make_mesh(const ParallelConfig& parallel) const;
+
+  /// Prints `what` and ends every rank of the job with `exit_code`: one rank's
+  /// failure has to end the job, the others wait for it in a collective. Ranks
+  /// above 0 wait a second first, so that a failure that all ranks share (a
+  /// config error) is told once.
+  [[noreturn]] void abort_job(const std::string& what, int exit_code) const;
+
+ private:
+  bool launched_ = false;
+  int rank_ = 0, world_size_ = 1, local_size_ = 1;
+};
+
+}  // namespace switchyard

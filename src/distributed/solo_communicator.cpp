@@ -1,0 +1,35 @@
+#include "distributed/solo_communicator.h"
+
+#include <ATen/ATen.h>
+
+namespace switchyard {
+namespace {
+
+class SoloCommunicator final : public Communicator {
+ public:
+  explicit SoloCommunicator(const std::string& name) : Communicator(/*rank=*/0, /*size=*/1, name) {}
+
+  void all_reduce(at::Tensor& /*x*/, ReduceOp /*op*/, const char* /*purpose*/) override {}
+  void reduce_scatter(const at::Tensor& input, at::Tensor& output, const char* /*purpose*/) override {
+    if (input.data_ptr() != output.data_ptr()) output.copy_(input.view_as(output));
+  }
+  void all_gather(const at::Tensor& input, at::Tensor& output, const char* /*purpose*/) override {
+    if (input.data_ptr() != output.data_ptr()) output.copy_(input.view_as(output));
+  }
+  void broadcast(at::Tensor& /*x*/, int /*root*/, const char* /*purpose*/) override {}
+  at::Tensor all_to_all(const at::Tensor& input, const std::vector<int64_t>& send_rows,
+                        const std::vector<int64_t>& recv_rows, const char* /*purpose*/) override {
+    TORCH_CHECK(send_rows == recv_rows && send_rows.size() == 1 && send_rows[0] == input.size(0),
+                "all_to_all in a world of one: all rows stay here");
+    return input;
+  }
+  void barrier(const char* /*purpose*/) override {}
+};
+
+}  // namespace
+
+std::unique_ptr<Communicator> make_solo_communicator(const std::string& name) {
+  return std::make_unique<SoloCommunicator>(name);
+}
+
+}  // namespace switchyard

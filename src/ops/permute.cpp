@@ -1,0 +1,170 @@
+#include "ops/permute.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <cstring>
+
+#include "ops/dispatch_dtype.h"
+
+namespace switchyard {
+namespace {
+
+using at::Tensor;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+constexpr int64_t kRowsPerTask = 64;
+
+/// out[i] = x[index[i] / divisor], row by row.
+void copy_rows(const Tensor& x, const Tensor& index, int64_t divisor, Tensor& out) {
+  const int64_t row_bytes = x.size(1) * x.element_size();
+  const auto* from = static_cast<const char*>(x.data_ptr());
+  auto* to = static_cast<char*>(out.data_ptr());
+  const int64_t* rows = index.data_ptr<int64_t>();
+  at::parallel_for(0, out.size(0), kRowsPerTask, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      std::memcpy(to + i * row_bytes, from + rows[i] / divisor * row_bytes, row_bytes);
+    }
+  });
+}
+
+/// out[t] = sum over k of scale(t, k) * y[slot[t, k]], in ascending k.
+template <class scalar_t, class Scale>
+void sum_slots(const Tensor& y_SD, const Tensor& slot_TK, const Scale& scale, Tensor& out_TD) {
+  using sum_t = accumulate_t<scalar_t>;
+  const int64_t D = y_SD.size(1), K = slot_TK.size(1);
+  const scalar_t* y = y_SD.data_ptr<scalar_t>();
+  const int64_t* slot = slot_TK.data_ptr<int64_t>();
+  scalar_t* out = out_TD.data_ptr<scalar_t>();
+  at::parallel_for(0, slot_TK.size(0), kRowsPerTask, [&](int64_t begin, int64_t end) {
+    std::vector<sum_t> sum(D);
+    for (int64_t t = begin; t < end; ++t) {
+      std::fill(sum.begin(), sum.end(), sum_t{0});
+      for (int64_t k = 0; k < K; ++k) {
+        const int64_t s = slot[t * K + k];
+        if (s < 0) continue;
+        const sum_t factor = scale(t * K + k);
+        const scalar_t* row = y + s * D;
+        for (int64_t d = 0; d < D; ++d) sum[d] += factor * static_cast<sum_t>(row[d]);
+      }
+      for (int64_t d = 0; d < D; ++d) out[t * D + d] = static_cast<scalar_t>(sum[d]);
+    }
+  });
+}
+
+class GatherTokens : public torch::autograd::Function<GatherTokens> {
+ public:
+  static Tensor forward(AutogradContext* ctx, const Tensor& x_TD, const Tensor& pair_S, const Tensor& slot_TK) {
+    ctx->save_for_backward({slot_TK});
+    Tensor out_SD = at::empty({pair_S.size(0), x_TD.size(1)}, x_TD.options());
+    copy_rows(x_TD, pair_S, /*divisor=*/slot_TK.size(1), out_SD);
+    return out_SD;
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const Tensor slot_TK = ctx->get_saved_variables()[0];
+    const Tensor d_SD = grads[0].contiguous();
+    Tensor dx_TD = at::empty({slot_TK.size(0), d_SD.size(1)}, d_SD.options());
+    dispatch_dtype(d_SD.scalar_type(), [&](auto zero) {
+      using scalar_t = decltype(zero);
+      sum_slots<scalar_t>(d_SD, slot_TK, [](int64_t) { return accumulate_t<scalar_t>{1}; }, dx_TD);
+    });
+    return {dx_TD, Tensor(), Tensor()};
+  }
+};
+
+class CombineTokens : public torch::autograd::Function<CombineTokens> {
+ public:
+  static Tensor forward(AutogradContext* ctx, const Tensor& y_SD, const Tensor& weights_TK, const Tensor& pair_S,
+                        const Tensor& slot_TK) {
+    ctx->save_for_backward({y_SD, weights_TK, pair_S, slot_TK});
+    Tensor out_TD = at::empty({slot_TK.size(0), y_SD.size(1)}, y_SD.options());
+    dispatch_dtype(y_SD.scalar_type(), [&](auto zero) {
+      using scalar_t = decltype(zero);
+      const auto* weights = weights_TK.data_ptr<accumulate_t<scalar_t>>();
+      sum_slots<scalar_t>(y_SD, slot_TK, [weights](int64_t pair) { return weights[pair]; }, out_TD);
+    });
+    return out_TD;
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const auto saved = ctx->get_saved_variables();
+    const Tensor &y_SD = saved[0], &weights_TK = saved[1], &pair_S = saved[2];
+    const Tensor dout_TD = grads[0].contiguous();
+    Tensor dy_SD = at::empty_like(y_SD);
+    Tensor dweights_TK = at::zeros_like(weights_TK);
+    dispatch_dtype(y_SD.scalar_type(), [&](auto zero) {
+      backward_rows<decltype(zero)>(y_SD, weights_TK, pair_S, dout_TD, dy_SD, dweights_TK);
+    });
+    return {dy_SD, dweights_TK, Tensor(), Tensor()};
+  }
+
+ private:
+  /// dy[s] = w * dout[t] and dw[t, k] = <dout[t], y[s]> for the pair in row s.
+  template <class scalar_t>
+  static void backward_rows(const Tensor& y_SD, const Tensor& weights_TK, const Tensor& pair_S,
+                            const Tensor& dout_TD, Tensor& dy_SD, Tensor& dweights_TK) {
+    using sum_t = accumulate_t<scalar_t>;
+    const int64_t D = y_SD.size(1), K = weights_TK.size(1);
+    const scalar_t *y = y_SD.data_ptr<scalar_t>(), *dout = dout_TD.data_ptr<scalar_t>();
+    const sum_t* weights = weights_TK.data_ptr<sum_t>();
+    const int64_t* pair = pair_S.data_ptr<int64_t>();
+    scalar_t* dy = dy_SD.data_ptr<scalar_t>();
+    sum_t* dweights = dweights_TK.data_ptr<sum_t>();
+    at::parallel_for(0, pair_S.size(0), kRowsPerTask, [&](int64_t begin, int64_t end) {
+      for (int64_t s = begin; s < end; ++s) {
+        const scalar_t *row_y = y + s * D, *row_dout = dout + pair[s] / K * D;
+        const sum_t weight = weights[pair[s]];
+        sum_t dot = 0;
+        for (int64_t d = 0; d < D; ++d) {
+          dot += static_cast<sum_t>(row_dout[d]) * static_cast<sum_t>(row_y[d]);
+          dy[s * D + d] = static_cast<scalar_t>(weight * static_cast<sum_t>(row_dout[d]));
+        }
+        dweights[pair[s]] = dot;
+      }
+    });
+  }
+};
+
+class ReorderRows : public torch::autograd::Function<ReorderRows> {
+ public:
+  static Tensor forward(AutogradContext* ctx, const Tensor& x_RD, const Tensor& order_R) {
+    ctx->save_for_backward({order_R});
+    Tensor out_RD = at::empty_like(x_RD);
+    copy_rows(x_RD, order_R, /*divisor=*/1, out_RD);
+    return out_RD;
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const Tensor order_R = ctx->get_saved_variables()[0];
+    const Tensor d_RD = grads[0].contiguous();
+    Tensor dx_RD = at::empty_like(d_RD);
+    copy_rows(d_RD, at::argsort(order_R), /*divisor=*/1, dx_RD);
+    return {dx_RD, Tensor()};
+  }
+};
+
+}  // namespace
+
+Tensor gather_tokens(const Tensor& x_TD, const RowMap& map) {
+  TORCH_CHECK(x_TD.dim() == 2 && map.slot_TK.dim() == 2 && x_TD.size(0) == map.slot_TK.size(0),
+              "gather_tokens: x_TD ", x_TD.sizes(), ", slot_TK ", map.slot_TK.sizes());
+  return GatherTokens::apply(x_TD.contiguous(), map.pair_S, map.slot_TK);
+}
+
+Tensor combine_tokens(const Tensor& y_SD, const Tensor& weights_TK, const RowMap& map) {
+  TORCH_CHECK(y_SD.dim() == 2 && y_SD.size(0) == map.pair_S.size(0) && weights_TK.sizes() == map.slot_TK.sizes(),
+              "combine_tokens: y_SD ", y_SD.sizes(), ", weights_TK ", weights_TK.sizes(), ", slot_TK ",
+              map.slot_TK.sizes());
+  return CombineTokens::apply(y_SD.contiguous(), weights_TK.contiguous(), map.pair_S, map.slot_TK);
+}
+
+Tensor reorder_rows(const Tensor& x_RD, const Tensor& order_R) {
+  TORCH_CHECK(x_RD.dim() == 2 && order_R.dim() == 1 && x_RD.size(0) == order_R.size(0), "reorder_rows: x_RD ",
+              x_RD.sizes(), ", order_R ", order_R.sizes());
+  return ReorderRows::apply(x_RD.contiguous(), order_R);
+}
+
+}  // namespace switchyard

@@ -1,0 +1,102 @@
+#include "ops/rms_norm.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <cmath>
+
+#include "ops/dispatch_dtype.h"
+
+namespace switchyard {
+namespace {
+
+using at::Tensor;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+constexpr int64_t kRowsPerTask = 32;
+
+template <class scalar_t>
+void forward_rows(const Tensor& x_RD, const Tensor& weight, double eps, Tensor& y_RD, Tensor& rstd_R) {
+  using sum_t = accumulate_t<scalar_t>;
+  const int64_t D = x_RD.size(1);
+  const scalar_t *x = x_RD.data_ptr<scalar_t>(), *w = weight.data_ptr<scalar_t>();
+  scalar_t* y = y_RD.data_ptr<scalar_t>();
+  sum_t* rstd = rstd_R.data_ptr<sum_t>();
+  at::parallel_for(0, x_RD.size(0), kRowsPerTask, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const scalar_t* row = x + r * D;
+      sum_t squares = 0;
+      for (int64_t d = 0; d < D; ++d) squares += static_cast<sum_t>(row[d]) * static_cast<sum_t>(row[d]);
+      rstd[r] = 1 / std::sqrt(squares / D + static_cast<sum_t>(eps));
+      for (int64_t d = 0; d < D; ++d) {
+        y[r * D + d] = static_cast<scalar_t>(static_cast<sum_t>(row[d]) * rstd[r] * static_cast<sum_t>(w[d]));
+      }
+    }
+  });
+}
+
+/// With n = x * rstd and g = dy * w:  dx = rstd * (g - n * mean(g * n)).
+template <class scalar_t>
+void backward_rows(const Tensor& x_RD, const Tensor& weight, const Tensor& rstd_R, const Tensor& dy_RD,
+                   Tensor& dx_RD, Tensor& normed_RD) {
+  using sum_t = accumulate_t<scalar_t>;
+  const int64_t D = x_RD.size(1);
+  const scalar_t *x = x_RD.data_ptr<scalar_t>(), *w = weight.data_ptr<scalar_t>(), *dy = dy_RD.data_ptr<scalar_t>();
+  const sum_t* rstd = rstd_R.data_ptr<sum_t>();
+  scalar_t* dx = dx_RD.data_ptr<scalar_t>();
+  sum_t* normed = normed_RD.data_ptr<sum_t>();
+  at::parallel_for(0, x_RD.size(0), kRowsPerTask, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const scalar_t *row = x + r * D, *row_dy = dy + r * D;
+      sum_t dot = 0;
+      for (int64_t d = 0; d < D; ++d) {
+        const sum_t n = static_cast<sum_t>(row[d]) * rstd[r];
+        dot += static_cast<sum_t>(row_dy[d]) * static_cast<sum_t>(w[d]) * n;
+        normed[r * D + d] = static_cast<sum_t>(row_dy[d]) * n;
+      }
+      dot /= D;
+      for (int64_t d = 0; d < D; ++d) {
+        const sum_t g = static_cast<sum_t>(row_dy[d]) * static_cast<sum_t>(w[d]);
+        dx[r * D + d] = static_cast<scalar_t>(rstd[r] * (g - static_cast<sum_t>(row[d]) * rstd[r] * dot));
+      }
+    }
+  });
+}
+
+class RmsNorm : public torch::autograd::Function<RmsNorm> {
+ public:
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight, double eps) {
+    const Tensor x_RD = x.contiguous().view({-1, weight.size(0)});
+    Tensor y_RD = at::empty_like(x_RD);
+    const auto sum_dtype = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+    Tensor rstd_R = at::empty({x_RD.size(0)}, x.options().dtype(sum_dtype));
+    dispatch_dtype(x.scalar_type(),
+                   [&](auto zero) { forward_rows<decltype(zero)>(x_RD, weight, eps, y_RD, rstd_R); });
+    ctx->save_for_backward({x_RD, weight, rstd_R});
+    return y_RD.view(x.sizes());
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const auto saved = ctx->get_saved_variables();
+    const Tensor &x_RD = saved[0], &weight = saved[1], &rstd_R = saved[2];
+    const Tensor dy_RD = grads[0].contiguous().view(x_RD.sizes());
+    Tensor dx_RD = at::empty_like(x_RD);
+    Tensor normed_RD = at::empty(x_RD.sizes(), rstd_R.options());
+    dispatch_dtype(x_RD.scalar_type(), [&](auto zero) {
+      backward_rows<decltype(zero)>(x_RD, weight, rstd_R, dy_RD, dx_RD, normed_RD);
+    });
+    return {dx_RD.view(grads[0].sizes()), normed_RD.sum(0).to(weight.dtype()), Tensor()};
+  }
+};
+
+}  // namespace
+
+Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
+  TORCH_CHECK(weight.dim() == 1 && x.size(-1) == weight.size(0) && x.dtype() == weight.dtype(), "rms_norm: x ",
+              x.sizes(), " ", x.dtype(), ", weight ", weight.sizes(), " ", weight.dtype());
+  return RmsNorm::apply(x, weight, eps);
+}
+
+}  // namespace switchyard

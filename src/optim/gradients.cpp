@@ -1,0 +1,61 @@
+#include "optim/gradients.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <cmath>
+
+namespace switchyard {
+namespace {
+
+/// Sum of squares in float64, in fixed pieces so that threads do not change it.
+double sum_of_squares(const at::Tensor& x) {
+  constexpr int64_t kPiece = 1 << 15;
+  const int64_t pieces = (x.numel() + kPiece - 1) / kPiece;
+  std::vector<double> partial(pieces, 0.0);
+  const float* data = x.data_ptr<float>();
+  at::parallel_for(0, pieces, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p) {
+      double sum = 0;
+      for (int64_t i = p * kPiece; i < std::min((p + 1) * kPiece, x.numel()); ++i) {
+        sum += static_cast<double>(data[i]) * data[i];
+      }
+      partial[p] = sum;
+    }
+  });
+  double total = 0;
+  for (const double sum : partial) total += sum;
+  return total;
+}
+
+}  // namespace
+
+void reduce_gradients(ParameterStore& store) {
+  for (ParameterStore::Buffer& buffer : store.buffers()) {
+    const char* purpose =
+        buffer.kind == ParameterKind::kDense ? "gradients of dense parameters" : "gradients of experts";
+    if (buffer.state.size() == buffer.gradients.numel()) {
+      buffer.group->all_reduce(buffer.gradients, ReduceOp::kSum, purpose);
+    } else {
+      at::Tensor own = buffer.gradients.narrow(0, buffer.shard.begin, buffer.shard.size());
+      buffer.group->reduce_scatter(buffer.gradients, own, purpose);
+    }
+  }
+}
+
+GradientNorms gradient_norms(const ParameterStore& store, Communicator& world) {
+  at::Tensor squares = at::zeros({2}, at::kDouble);
+  for (const ParameterStore::Buffer& buffer : store.buffers()) {
+    const int kind = buffer.kind == ParameterKind::kDense ? 0 : 1;
+    squares[kind] = sum_of_squares(buffer.gradients.narrow(0, buffer.shard.begin, buffer.shard.size()));
+  }
+  world.all_reduce(squares, ReduceOp::kSum, "gradient norm");
+  const double dense = squares[0].item<double>(), expert = squares[1].item<double>();
+  return {std::sqrt(dense + expert), std::sqrt(dense), std::sqrt(expert)};
+}
+
+double clip_coefficient(double norm, double max_norm) {
+  return max_norm > 0 ? std::min(1.0, max_norm / (norm + 1e-6)) : 1.0;
+}
+
+}  // namespace switchyard

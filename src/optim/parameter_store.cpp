@@ -1,0 +1,167 @@
+#include "optim/parameter_store.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include "base/random.h"
+
+namespace switchyard {
+namespace {
+
+int64_t elements_of(const std::vector<int64_t>& shape) { return c10::multiply_integers(shape); }
+
+/// Draws float32 values of a named tensor: element i is a function of (seed, name, i).
+void fill(at::Tensor& flat, const NamedPart& part, uint64_t seed) {
+  const RandomStream stream(seed, "init/" + part.name);
+  const auto std = static_cast<float>(part.init.std);
+  float* x = flat.data_ptr<float>();
+  const auto draw = [&](const auto& value) {
+    at::parallel_for(0, flat.numel(), 4096, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) x[i] = value(i);
+    });
+  };
+  switch (part.init.type) {
+    case Init::Type::kOnes: flat.fill_(1); break;
+    case Init::Type::kZeros: flat.zero_(); break;
+    case Init::Type::kNormal: draw([&](int64_t i) { return std * stream.normal(i); }); break;
+    case Init::Type::kTruncatedNormal:
+      draw([&](int64_t i) { return std * stream.truncated_normal(i, 2.0F); });
+      break;
+  }
+}
+
+}  // namespace
+
+at::Tensor ParameterStore::add(ParameterKind kind, std::vector<int64_t> shape, std::vector<NamedPart> parts) {
+  TORCH_CHECK(buffers_.empty(), "ParameterStore: add after allocate");
+  int64_t total = 0;
+  for (const NamedPart& part : parts) total += elements_of(part.shape);
+  TORCH_CHECK(total == elements_of(shape), "ParameterStore: the parts of ", parts.front().name, " hold ", total,
+              " elements, the leaf ", elements_of(shape));
+  Leaf leaf{kind, at::empty({0}), std::move(shape), parts_.size(), parts.size()};
+  leaf.tensor.set_requires_grad(true);
+  for (NamedPart& part : parts) parts_.push_back({std::move(part), kind, {}, {}});
+  leaves_.push_back(std::move(leaf));
+  return leaves_.back().tensor;
+}
+
+void ParameterStore::allocate(const Mesh& mesh, const Options& options) {
+  TORCH_CHECK(buffers_.empty(), "ParameterStore: allocated twice");
+  int64_t sizes[2] = {0, 0};
+  place_parts(options, sizes);
+  buffers_.push_back(make_buffer(ParameterKind::kDense, sizes[0], *mesh.world, options));
+  buffers_.push_back(make_buffer(ParameterKind::kExpert, sizes[1], *mesh.data, options));
+  bind_leaves();
+  initialise(options.seed);
+}
+
+void ParameterStore::place_parts(const Options& options, int64_t (&sizes)[2]) {
+  for (PlacedPart& placed : parts_) {
+    int64_t& size = sizes[placed.kind == ParameterKind::kDense ? 0 : 1];
+    placed.range = {size, size + elements_of(placed.part.shape)};
+    size = placed.range.end;
+    if (options.rule) {
+      placed.rule = options.rule(placed.part);
+    } else {
+      placed.rule.decay = placed.part.shape.size() >= 2;
+    }
+  }
+}
+
+ParameterStore::Buffer ParameterStore::make_buffer(ParameterKind kind, int64_t elements, Communicator& group,
+                                                   const Options& options) const {
+  const int64_t piece = (elements + group.size() - 1) / group.size();
+  const int64_t padded = piece * group.size();
+  Buffer buffer;
+  buffer.kind = kind;
+  buffer.group = &group;
+  buffer.weights = at::zeros({padded}, options.dtype);
+  buffer.gradients = at::zeros({padded}, at::kFloat);
+  buffer.shard = {group.rank() * piece, (group.rank() + 1) * piece};
+  buffer.state = options.zero_stage == 0 ? Interval{0, padded} : buffer.shard;
+  if (options.dtype != at::kFloat) buffer.master = at::zeros({buffer.state.size()}, at::kFloat);
+  buffer.exp_avg = at::zeros({buffer.state.size()}, at::kFloat);
+  buffer.exp_avg_sq = at::zeros({buffer.state.size()}, at::kFloat);
+  return buffer;
+}
+
+void ParameterStore::bind_leaves() {
+  for (Leaf& leaf : leaves_) {
+    const Interval range{parts_[leaf.first_part].range.begin,
+                         parts_[leaf.first_part + leaf.num_parts - 1].range.end};
+    Buffer& home = buffer(leaf.kind);
+    leaf.tensor.set_data(home.weights.narrow(0, range.begin, range.size()).view(leaf.shape));
+    bool all_frozen = true;
+    for (size_t i = 0; i < leaf.num_parts; ++i) all_frozen &= parts_[leaf.first_part + i].rule.frozen;
+    leaf.tensor.set_requires_grad(!all_frozen);
+    // Backward adds into this float32 view, whatever the weights' dtype.
+    if (!all_frozen) {
+      leaf.tensor.mutable_grad() = home.gradients.narrow(0, range.begin, range.size()).view(leaf.shape);
+    }
+  }
+}
+
+void ParameterStore::initialise(uint64_t seed) {
+  for (const PlacedPart& placed : parts_) {
+    at::Tensor values = at::empty({placed.range.size()}, at::kFloat);
+    fill(values, placed.part, seed);
+    Buffer& home = buffer(placed.kind);
+    home.weights.narrow(0, placed.range.begin, placed.range.size()).copy_(values);
+    const Interval kept = intersect(placed.range, home.state);
+    if (home.master.defined() && !kept.empty()) {
+      home.master.narrow(0, kept.begin - home.state.begin, kept.size())
+          .copy_(values.narrow(0, kept.begin - placed.range.begin, kept.size()));
+    }
+  }
+}
+
+void ParameterStore::zero_gradients() {
+  for (Buffer& buffer : buffers_) buffer.gradients.zero_();
+}
+
+void ParameterStore::publish_weights() {
+  for (Buffer& buffer : buffers_) {
+    if (buffer.master.defined()) {
+      buffer.weights.narrow(0, buffer.state.begin, buffer.state.size()).copy_(buffer.master);
+    }
+    const bool partitioned = buffer.state.size() < buffer.weights.numel();
+    if (!partitioned) continue;
+    const at::Tensor own = buffer.weights.narrow(0, buffer.shard.begin, buffer.shard.size());
+    buffer.group->all_gather(own, buffer.weights, "weights after the update");
+  }
+}
+
+void ParameterStore::refresh_master() {
+  for (Buffer& buffer : buffers_) {
+    if (buffer.master.defined()) {
+      buffer.master.copy_(buffer.weights.narrow(0, buffer.state.begin, buffer.state.size()));
+    }
+  }
+}
+
+at::Tensor ParameterStore::weight_of(const PlacedPart& part) const {
+  return buffer(part.kind).weights.narrow(0, part.range.begin, part.range.size()).view(part.part.shape);
+}
+
+at::Tensor ParameterStore::gradient_of(const PlacedPart& part) const {
+  return buffer(part.kind).gradients.narrow(0, part.range.begin, part.range.size()).view(part.part.shape);
+}
+
+ParameterBytes ParameterStore::bytes() const {
+  ParameterBytes bytes;
+  for (const Buffer& buffer : buffers_) {
+    bytes.weights += static_cast<int64_t>(buffer.weights.nbytes());
+    bytes.gradients += static_cast<int64_t>(buffer.gradients.nbytes());
+    bytes.optimizer += static_cast<int64_t>(buffer.exp_avg.nbytes() + buffer.exp_avg_sq.nbytes());
+    if (buffer.master.defined()) bytes.optimizer += static_cast<int64_t>(buffer.master.nbytes());
+  }
+  return bytes;
+}
+
+int64_t ParameterStore::local_elements(ParameterKind kind) const {
+  int64_t total = 0;
+  for (const PlacedPart& placed : parts_) total += placed.kind == kind ? placed.range.size() : 0;
+  return total;
+}
+
+}  // namespace switchyard

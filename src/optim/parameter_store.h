@@ -1,0 +1,140 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "distributed/mesh.h"
+#include "distributed/placement.h"
+
+namespace switchyard {
+
+/// How a parameter starts: a function of (seed, global name, element), so a
+/// sharded initialisation equals the unsharded one.
+struct Init {
+  enum class Type { kNormal, kTruncatedNormal, kOnes, kZeros } type = Type::kNormal;
+  double std = 0.02;
+};
+
+/// One globally named tensor. Several may lie in one leaf: the q, k, v rows of a
+/// fused projection, the experts of a stack.
+struct NamedPart {
+  std::string name;            // "model.layers.3.mlp.experts.17.gate_proj.weight"
+  std::vector<int64_t> shape;  // global shape of the named tensor
+  Init init;
+};
+
+/// What a parameter's elements get besides the schedule's learning rate.
+struct UpdateRule {
+  double lr_scale = 1.0;
+  bool decay = true;    // weight decay: tensors of two and more dimensions
+  bool frozen = false;  // neither gradient nor update
+};
+
+/// One named part as the store holds it.
+struct PlacedPart {
+  NamedPart part;
+  ParameterKind kind;
+  UpdateRule rule;
+  Interval range;  // its elements in the flat buffers of its kind
+};
+
+/// Bytes that a rank holds for its parameters, padding included.
+struct ParameterBytes {
+  int64_t weights = 0, gradients = 0, optimizer = 0;
+};
+
+/// The registry of parameters: the only source for reduction, clipping, update
+/// and checkpoint. All weights of one kind lie in one flat buffer, gradients
+/// (float32) in another of the same order, so a partition is an interval:
+///
+///   dense    replicated on the world, reduced and partitioned over W
+///   expert   this rank's E/EP experts, reduced and partitioned over EDP
+///
+/// A buffer is padded to a multiple of its group's size; padding is zero and in
+/// no part. A rank owns the interval [r * n/G, (r+1) * n/G) of each buffer.
+///
+/// ZeRO stage 0 keeps optimizer state for whole buffers, stage 1 for the owned
+/// interval (Rajbhandari et al., arXiv:1910.02054, P_os).
+class ParameterStore {
+ public:
+  struct Options {
+    at::ScalarType dtype = at::kFloat;  // of the weights: float32 or bfloat16
+    int zero_stage = 1;
+    uint64_t seed = 0;
+    std::function<UpdateRule(const NamedPart&)> rule;  // none: the defaults, decay by dimension
+  };
+
+  /// One kind's buffers. `shard` is the part that this rank reduces, updates and
+  /// saves; `state` the part that its optimizer state covers (the shard, or all
+  /// of the buffer at stage 0). master is float32 weights over `state`, undefined
+  /// when the weights themselves are float32.
+  struct Buffer {
+    ParameterKind kind = ParameterKind::kDense;
+    Communicator* group = nullptr;
+    at::Tensor weights, gradients;
+    at::Tensor master, exp_avg, exp_avg_sq;
+    Interval shard, state;
+  };
+
+  /// Declares a leaf of the given local shape whose elements are the parts' in
+  /// order (their sizes must add up). The tensor returned has no memory until
+  /// `allocate`; the model keeps it and reads its weights through it.
+  at::Tensor add(ParameterKind kind, std::vector<int64_t> shape, std::vector<NamedPart> parts);
+
+  /// A leaf that is one named tensor.
+  at::Tensor add(ParameterKind kind, const NamedPart& part) { return add(kind, part.shape, {part}); }
+
+  /// Allocates the buffers, points every leaf and its gradient into them, draws
+  /// the initial weights and checks that the shards of the group tile each
+  /// buffer. Call once, after the last `add`. `mesh` must outlive the store.
+  void allocate(const Mesh& mesh, const Options& options);
+
+  void zero_gradients();
+
+  /// Copies the float32 master weights (or nothing in float32) of the shard into
+  /// the weights and gathers the other shards: collective over the group of each
+  /// kind. At stage 0 every rank has all of them, nothing is sent.
+  void publish_weights();
+
+  /// Takes the weights as they are now for the master copy: after the weights
+  /// were set from outside. Local.
+  void refresh_master();
+
+  const std::vector<PlacedPart>& parts() const { return parts_; }
+  std::vector<Buffer>& buffers() { return buffers_; }
+  const std::vector<Buffer>& buffers() const { return buffers_; }
+  Buffer& buffer(ParameterKind kind) { return buffers_[kind == ParameterKind::kDense ? 0 : 1]; }
+  const Buffer& buffer(ParameterKind kind) const { return buffers_[kind == ParameterKind::kDense ? 0 : 1]; }
+
+  /// The elements of one part, as a view shaped like the named tensor.
+  at::Tensor weight_of(const PlacedPart& part) const;
+  at::Tensor gradient_of(const PlacedPart& part) const;
+
+  ParameterBytes bytes() const;
+
+  /// Elements of all parts of this rank, padding excluded.
+  int64_t local_elements(ParameterKind kind) const;
+
+ private:
+  struct Leaf {
+    ParameterKind kind;
+    at::Tensor tensor;
+    std::vector<int64_t> shape;
+    size_t first_part, num_parts;
+  };
+
+  void place_parts(const Options& options, int64_t (&sizes)[2]);
+  Buffer make_buffer(ParameterKind kind, int64_t elements, Communicator& group, const Options& options) const;
+  void bind_leaves();
+  void initialise(uint64_t seed);
+
+  std::vector<Leaf> leaves_;
+  std::vector<PlacedPart> parts_;
+  std::vector<Buffer> buffers_;
+};
+
+}  // namespace switchyard
