@@ -1,0 +1,59 @@
+#include "base/log.h"
+
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <mutex>
+#include <string_view>
+
+namespace switchyard {
+namespace {
+
+std::atomic<int> log_rank{0};
+std::mutex line_mutex;
+
+void append_printable(std::string& out, char byte) {
+  const auto code = static_cast<unsigned char>(byte);
+  if (byte == '\n' || byte == '\t' || (code >= 0x20 && code < 0x7f)) {
+    out += byte;
+    return;
+  }
+  constexpr std::string_view kHex = "0123456789abcdef";
+  out += "\\x";
+  out += kHex[code >> 4];
+  out += kHex[code & 15];
+}
+
+/// A message that cannot be written has nowhere to complain.
+void write_line(const std::string& prefix, const std::string& message) {
+  std::string line = prefix;
+  for (const char byte : message) append_printable(line, byte);
+  line += '\n';
+  const std::lock_guard<std::mutex> lock(line_mutex);
+  size_t done = 0;
+  while (done < line.size()) {
+    const ssize_t n = ::write(STDERR_FILENO, line.data() + done, line.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return;
+    done += static_cast<size_t>(n);
+  }
+}
+
+}  // namespace
+
+void set_log_rank(int rank) { log_rank = rank; }
+
+void log_info(const std::string& message) {
+  if (log_rank == 0) write_line("", message);
+}
+
+void log_warning(const std::string& message) {
+  if (log_rank == 0) write_line("warning: ", message);
+}
+
+void log_every_rank(const std::string& message) {
+  write_line("[rank " + std::to_string(log_rank) + "] ", message);
+}
+
+}  // namespace switchyard

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <string>
+
+namespace switchyard {
+
+// Messages to people, on stderr; stdout belongs to results. A message goes out
+// whole, so lines of threads and ranks do not mix; bytes outside printable ASCII
+// are written as \xNN, so a file's name cannot play with a terminal. Any thread
+// may call.
+
+/// This process's rank in the world: 0 until it is told.
+void set_log_rank(int rank);
+
+/// On rank 0 only.
+void log_info(const std::string& message);
+
+/// On rank 0 only: "warning: message".
+void log_warning(const std::string& message);
+
+/// On every rank: "[rank 3] message".
+void log_every_rank(const std::string& message);
+
+}  // namespace switchyard
