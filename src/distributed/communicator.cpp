@@ -22,7 +22,8 @@ std::string broadcast_text(Communicator& communicator, const std::string& text, 
                            const char* purpose) {
   at::Tensor size = at::full({1}, static_cast<int64_t>(text.size()), at::kLong);
   communicator.broadcast(size, root, purpose);
-  at::Tensor bytes = communicator.rank() == root ? to_bytes(text) : at::empty({size.item<int64_t>()}, at::kByte);
+  at::Tensor bytes =
+      communicator.rank() == root ? to_bytes(text) : at::empty({size.item<int64_t>()}, at::kByte);
   communicator.broadcast(bytes, root, purpose);
   return to_text(bytes, 0, bytes.numel());
 }
@@ -30,7 +31,8 @@ std::string broadcast_text(Communicator& communicator, const std::string& text, 
 std::vector<std::string> all_gather_text(Communicator& communicator, const std::string& text,
                                          const char* purpose) {
   at::Tensor sizes = at::empty({communicator.size()}, at::kLong);
-  communicator.all_gather(at::full({1}, static_cast<int64_t>(text.size()), at::kLong), sizes, purpose);
+  communicator.all_gather(at::full({1}, static_cast<int64_t>(text.size()), at::kLong), sizes,
+                          purpose);
   const int64_t longest = sizes.max().item<int64_t>();
   at::Tensor padded = at::zeros({longest}, at::kByte);
   std::copy(text.begin(), text.end(), padded.data_ptr<uint8_t>());

@@ -28,6 +28,10 @@ class Communicator {
   /// "world", "expert parallel", "expert data parallel": for messages.
   const std::string& name() const { return name_; }
 
+  /// Wall time that this rank has spent inside collectives since the start, waiting
+  /// for the others included.
+  double milliseconds() const { return milliseconds_; }
+
   /// In place. bfloat16 is summed in float32, pair by pair.
   virtual void all_reduce(at::Tensor& x, ReduceOp op, const char* purpose) = 0;
 
@@ -54,9 +58,13 @@ class Communicator {
   Communicator(int rank, int size, std::string name)
       : rank_(rank), size_(size), name_(std::move(name)) {}
 
+  /// What an implementation's spans add to; see milliseconds().
+  double& elapsed_ms() { return milliseconds_; }
+
  private:
   int rank_, size_;
   std::string name_;
+  double milliseconds_ = 0;
 };
 
 /// `text` of rank `root` on every rank. Collective.

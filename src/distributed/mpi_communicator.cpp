@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "distributed/check_mpi.h"
+#include "metrics/span.h"
 
 namespace switchyard {
 namespace {
@@ -20,7 +21,8 @@ void sum_bfloat16(void* in, void* inout, int* length, MPI_Datatype* /*datatype*/
 void max_bfloat16(void* in, void* inout, int* length, MPI_Datatype* /*datatype*/) {
   const auto* a = static_cast<const at::BFloat16*>(in);
   auto* b = static_cast<at::BFloat16*>(inout);
-  for (int i = 0; i < *length; ++i) b[i] = std::max(static_cast<float>(a[i]), static_cast<float>(b[i]));
+  for (int i = 0; i < *length; ++i)
+    b[i] = std::max(static_cast<float>(a[i]), static_cast<float>(b[i]));
 }
 
 /// An MPI datatype that is freed at the end of its scope.
@@ -46,7 +48,8 @@ class OwnedType {
   }
 
   /// `count` elements of `of`, `displacement` bytes after the buffer's start.
-  static OwnedType displaced(int count, MPI_Aint displacement, MPI_Datatype of, const char* purpose) {
+  static OwnedType displaced(int count, MPI_Aint displacement, MPI_Datatype of,
+                             const char* purpose) {
     OwnedType made;
     check_mpi(MPI_Type_create_hindexed(1, &count, &displacement, of, &made.type_),
               "MPI_Type_create_hindexed", purpose);
@@ -73,8 +76,10 @@ class MpiCommunicator final : public Communicator {
   MpiCommunicator(MPI_Comm comm, int rank, int size, const std::string& name, int64_t round_limit)
       : Communicator(rank, size, name), comm_(comm), round_limit_(round_limit) {
     bfloat16_ = OwnedType::contiguous(2, MPI_BYTE, "bfloat16");
-    check_mpi(MPI_Op_create(sum_bfloat16, /*commute=*/1, &sum_bfloat16_), "MPI_Op_create", "bfloat16 sum");
-    check_mpi(MPI_Op_create(max_bfloat16, /*commute=*/1, &max_bfloat16_), "MPI_Op_create", "bfloat16 max");
+    check_mpi(MPI_Op_create(sum_bfloat16, /*commute=*/1, &sum_bfloat16_), "MPI_Op_create",
+              "bfloat16 sum");
+    check_mpi(MPI_Op_create(max_bfloat16, /*commute=*/1, &max_bfloat16_), "MPI_Op_create",
+              "bfloat16 max");
   }
 
   ~MpiCommunicator() override {
@@ -84,15 +89,17 @@ class MpiCommunicator final : public Communicator {
   }
 
   void all_reduce(at::Tensor& x, ReduceOp op, const char* purpose) override {
+    const Span span(elapsed_ms());
     check_contract(x);
     for_each_round(x.numel(), [&](int64_t begin, int count) {
-      check_mpi(MPI_Allreduce(MPI_IN_PLACE, bytes_of(x) + begin * x.element_size(), count, type_of(x),
-                              op_of(x, op), comm_),
+      check_mpi(MPI_Allreduce(MPI_IN_PLACE, bytes_of(x) + begin * x.element_size(), count,
+                              type_of(x), op_of(x, op), comm_),
                 "MPI_Allreduce", purpose);
     });
   }
 
   void reduce_scatter(const at::Tensor& input, at::Tensor& output, const char* purpose) override {
+    const Span span(elapsed_ms());
     check_contract(input);
     check_contract(output);
     const int64_t piece = output.numel();
@@ -101,15 +108,17 @@ class MpiCommunicator final : public Communicator {
     if (piece <= round_limit_) {
       const bool in_place = bytes_of(output) == bytes_of(input) + rank() * output.nbytes();
       if (!in_place) {
-        check_mpi(MPI_Reduce_scatter_block(bytes_of(input), bytes_of(output), static_cast<int>(piece),
-                                           type_of(input), op_of(input, ReduceOp::kSum), comm_),
-                  "MPI_Reduce_scatter_block", purpose);
+        check_mpi(
+            MPI_Reduce_scatter_block(bytes_of(input), bytes_of(output), static_cast<int>(piece),
+                                     type_of(input), op_of(input, ReduceOp::kSum), comm_),
+            "MPI_Reduce_scatter_block", purpose);
         return;
       }
       at::Tensor received = at::empty_like(output);
-      check_mpi(MPI_Reduce_scatter_block(bytes_of(input), bytes_of(received), static_cast<int>(piece),
-                                         type_of(input), op_of(input, ReduceOp::kSum), comm_),
-                "MPI_Reduce_scatter_block", purpose);
+      check_mpi(
+          MPI_Reduce_scatter_block(bytes_of(input), bytes_of(received), static_cast<int>(piece),
+                                   type_of(input), op_of(input, ReduceOp::kSum), comm_),
+          "MPI_Reduce_scatter_block", purpose);
       output.copy_(received);
       return;
     }
@@ -119,14 +128,15 @@ class MpiCommunicator final : public Communicator {
         char* to = bytes_of(output) + begin * output.element_size();
         const bool here = target == rank();
         const bool in_place = here && to == from;
-        check_mpi(MPI_Reduce(in_place ? MPI_IN_PLACE : from, here ? to : nullptr, count, type_of(input),
-                             op_of(input, ReduceOp::kSum), target, comm_),
+        check_mpi(MPI_Reduce(in_place ? MPI_IN_PLACE : from, here ? to : nullptr, count,
+                             type_of(input), op_of(input, ReduceOp::kSum), target, comm_),
                   "MPI_Reduce", purpose);
       });
     }
   }
 
   void all_gather(const at::Tensor& input, at::Tensor& output, const char* purpose) override {
+    const Span span(elapsed_ms());
     check_contract(input);
     check_contract(output);
     const int64_t piece = input.numel();
@@ -148,29 +158,34 @@ class MpiCommunicator final : public Communicator {
   }
 
   void broadcast(at::Tensor& x, int root, const char* purpose) override {
+    const Span span(elapsed_ms());
     check_contract(x);
     broadcast_range(x, 0, x.numel(), root, purpose);
   }
 
   at::Tensor all_to_all(const at::Tensor& input, const std::vector<int64_t>& send_rows,
                         const std::vector<int64_t>& recv_rows, const char* purpose) override {
+    const Span span(elapsed_ms());
     check_contract(input);
     const auto total = [](const std::vector<int64_t>& rows) {
       return std::accumulate(rows.begin(), rows.end(), int64_t{0});
     };
     TORCH_CHECK(input.dim() >= 1 && static_cast<int>(send_rows.size()) == size() &&
-                    static_cast<int>(recv_rows.size()) == size() && total(send_rows) == input.size(0),
+                    static_cast<int>(recv_rows.size()) == size() &&
+                    total(send_rows) == input.size(0),
                 "all_to_all: ", send_rows.size(), " send counts that sum to ", total(send_rows),
                 " for ", input.sizes(), " over ", size(), " ranks");
     std::vector<int64_t> shape = input.sizes().vec();
     shape[0] = total(recv_rows);
     at::Tensor output = at::empty(shape, input.options());
     const int64_t row_elements = c10::multiply_integers(input.sizes().slice(1));
-    const OwnedType row = OwnedType::contiguous(static_cast<int>(row_elements), type_of(input), purpose);
+    const OwnedType row =
+        OwnedType::contiguous(static_cast<int>(row_elements), type_of(input), purpose);
 
     // All ranks take the same way: rounds as soon as one of them needs rounds.
     int64_t most = std::max(input.size(0), output.size(0));
-    check_mpi(MPI_Allreduce(MPI_IN_PLACE, &most, 1, MPI_INT64_T, MPI_MAX, comm_), "MPI_Allreduce", purpose);
+    check_mpi(MPI_Allreduce(MPI_IN_PLACE, &most, 1, MPI_INT64_T, MPI_MAX, comm_), "MPI_Allreduce",
+              purpose);
     if (most <= round_limit_) {
       exchange_at_once(input, send_rows, output, recv_rows, row.get(), purpose);
     } else {
@@ -179,7 +194,10 @@ class MpiCommunicator final : public Communicator {
     return output;
   }
 
-  void barrier(const char* purpose) override { check_mpi(MPI_Barrier(comm_), "MPI_Barrier", purpose); }
+  void barrier(const char* purpose) override {
+    const Span span(elapsed_ms());
+    check_mpi(MPI_Barrier(comm_), "MPI_Barrier", purpose);
+  }
 
  private:
   static void check_contract(const at::Tensor& x) {
@@ -189,18 +207,26 @@ class MpiCommunicator final : public Communicator {
 
   MPI_Datatype type_of(const at::Tensor& x) const {
     switch (x.scalar_type()) {
-      case at::kFloat: return MPI_FLOAT;
-      case at::kDouble: return MPI_DOUBLE;
-      case at::kBFloat16: return bfloat16_.get();
-      case at::kInt: return MPI_INT32_T;
-      case at::kLong: return MPI_INT64_T;
-      case at::kByte: return MPI_UINT8_T;
-      default: TORCH_CHECK(false, "MPI communicator: no MPI type for ", x.dtype());
+      case at::kFloat:
+        return MPI_FLOAT;
+      case at::kDouble:
+        return MPI_DOUBLE;
+      case at::kBFloat16:
+        return bfloat16_.get();
+      case at::kInt:
+        return MPI_INT32_T;
+      case at::kLong:
+        return MPI_INT64_T;
+      case at::kByte:
+        return MPI_UINT8_T;
+      default:
+        TORCH_CHECK(false, "MPI communicator: no MPI type for ", x.dtype());
     }
   }
 
   MPI_Op op_of(const at::Tensor& x, ReduceOp op) const {
-    if (x.scalar_type() == at::kBFloat16) return op == ReduceOp::kSum ? sum_bfloat16_ : max_bfloat16_;
+    if (x.scalar_type() == at::kBFloat16)
+      return op == ReduceOp::kSum ? sum_bfloat16_ : max_bfloat16_;
     return op == ReduceOp::kSum ? MPI_SUM : MPI_MAX;
   }
 
@@ -214,26 +240,30 @@ class MpiCommunicator final : public Communicator {
 
   void broadcast_range(at::Tensor& x, int64_t first, int64_t total, int root, const char* purpose) {
     for_each_round(total, [&](int64_t begin, int count) {
-      check_mpi(MPI_Bcast(bytes_of(x) + (first + begin) * x.element_size(), count, type_of(x), root, comm_),
+      check_mpi(MPI_Bcast(bytes_of(x) + (first + begin) * x.element_size(), count, type_of(x), root,
+                          comm_),
                 "MPI_Bcast", purpose);
     });
   }
 
-  void exchange_at_once(const at::Tensor& input, const std::vector<int64_t>& send_rows, at::Tensor& output,
-                        const std::vector<int64_t>& recv_rows, MPI_Datatype row, const char* purpose) {
-    const auto to_ints = [](const std::vector<int64_t>& x) { return std::vector<int>(x.begin(), x.end()); };
+  void exchange_at_once(const at::Tensor& input, const std::vector<int64_t>& send_rows,
+                        at::Tensor& output, const std::vector<int64_t>& recv_rows, MPI_Datatype row,
+                        const char* purpose) {
+    const auto to_ints = [](const std::vector<int64_t>& x) {
+      return std::vector<int>(x.begin(), x.end());
+    };
     const auto send = to_ints(send_rows), send_at = to_ints(prefix_sums(send_rows));
     const auto recv = to_ints(recv_rows), recv_at = to_ints(prefix_sums(recv_rows));
-    check_mpi(MPI_Alltoallv(bytes_of(input), send.data(), send_at.data(), row, bytes_of(output), recv.data(),
-                            recv_at.data(), row, comm_),
+    check_mpi(MPI_Alltoallv(bytes_of(input), send.data(), send_at.data(), row, bytes_of(output),
+                            recv.data(), recv_at.data(), row, comm_),
               "MPI_Alltoallv", purpose);
   }
 
   /// MPI 3 displacements are ints, so each round's pieces carry theirs in a
   /// datatype (MPI_Aint bytes) and the call itself displaces nothing.
-  void exchange_in_rounds(const at::Tensor& input, const std::vector<int64_t>& send_rows, at::Tensor& output,
-                          const std::vector<int64_t>& recv_rows, MPI_Datatype row, int64_t most,
-                          const char* purpose) {
+  void exchange_in_rounds(const at::Tensor& input, const std::vector<int64_t>& send_rows,
+                          at::Tensor& output, const std::vector<int64_t>& recv_rows,
+                          MPI_Datatype row, int64_t most, const char* purpose) {
     const int64_t row_bytes = input.element_size() * c10::multiply_integers(input.sizes().slice(1));
     const auto send_at = prefix_sums(send_rows), recv_at = prefix_sums(recv_rows);
     const std::vector<int> no_displacement(size(), 0);
@@ -244,16 +274,17 @@ class MpiCommunicator final : public Communicator {
       const auto piece = [&](int64_t rows, int64_t at, int& count, MPI_Datatype& type) {
         const int64_t here = std::clamp<int64_t>(rows - begin, 0, round_limit_);
         count = here > 0 ? 1 : 0;
-        owned.push_back(OwnedType::displaced(static_cast<int>(here), (at + begin) * row_bytes, row, purpose));
+        owned.push_back(
+            OwnedType::displaced(static_cast<int>(here), (at + begin) * row_bytes, row, purpose));
         type = owned.back().get();
       };
       for (int peer = 0; peer < size(); ++peer) {
         piece(send_rows[peer], send_at[peer], send_counts[peer], send_types[peer]);
         piece(recv_rows[peer], recv_at[peer], recv_counts[peer], recv_types[peer]);
       }
-      check_mpi(MPI_Alltoallw(bytes_of(input), send_counts.data(), no_displacement.data(), send_types.data(),
-                              bytes_of(output), recv_counts.data(), no_displacement.data(), recv_types.data(),
-                              comm_),
+      check_mpi(MPI_Alltoallw(bytes_of(input), send_counts.data(), no_displacement.data(),
+                              send_types.data(), bytes_of(output), recv_counts.data(),
+                              no_displacement.data(), recv_types.data(), comm_),
                 "MPI_Alltoallw", purpose);
     }
   }

@@ -46,7 +46,8 @@ Mesh Runtime::make_mesh(const ParallelConfig& parallel) const {
   const int EP = static_cast<int>(parallel.expert);
   if (EP < 1 || world_size_ % EP != 0) {
     throw ConfigError("parallel.expert: " + std::to_string(EP) + " does not divide the world of " +
-                      std::to_string(world_size_) + " ranks; launch a multiple of it with mpirun -n");
+                      std::to_string(world_size_) +
+                      " ranks; launch a multiple of it with mpirun -n");
   }
   if (!launched_) {
     return {make_solo_communicator("world"), make_solo_communicator("expert parallel"),

@@ -10,7 +10,8 @@ class SoloCommunicator final : public Communicator {
   explicit SoloCommunicator(const std::string& name) : Communicator(/*rank=*/0, /*size=*/1, name) {}
 
   void all_reduce(at::Tensor& /*x*/, ReduceOp /*op*/, const char* /*purpose*/) override {}
-  void reduce_scatter(const at::Tensor& input, at::Tensor& output, const char* /*purpose*/) override {
+  void reduce_scatter(const at::Tensor& input, at::Tensor& output,
+                      const char* /*purpose*/) override {
     if (input.data_ptr() != output.data_ptr()) output.copy_(input.view_as(output));
   }
   void all_gather(const at::Tensor& input, at::Tensor& output, const char* /*purpose*/) override {

@@ -42,10 +42,14 @@ Ffn parse_ffn(const std::string& word) {
 
 Tensor ffn_activation(const Tensor& h, Ffn ffn) {
   switch (ffn) {
-    case Ffn::kSwiGlu: return SwiGlu::apply(h);
-    case Ffn::kGelu: return at::gelu(h);
-    case Ffn::kRelu: return at::relu(h);
-    case Ffn::kGeGlu: break;
+    case Ffn::kSwiGlu:
+      return SwiGlu::apply(h);
+    case Ffn::kGelu:
+      return at::gelu(h);
+    case Ffn::kRelu:
+      return at::relu(h);
+    case Ffn::kGeGlu:
+      break;
   }
   const auto halves = h.chunk(2, /*dim=*/-1);
   return at::gelu(halves[0]) * halves[1];

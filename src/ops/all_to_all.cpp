@@ -12,8 +12,10 @@ using torch::autograd::variable_list;
 
 class AllToAllRows : public torch::autograd::Function<AllToAllRows> {
  public:
-  static Tensor forward(AutogradContext* ctx, const Tensor& x_SD, const std::vector<int64_t>& send_rows,
-                        const std::vector<int64_t>& recv_rows, Communicator* group, const char* purpose) {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x_SD,
+                        const std::vector<int64_t>& send_rows,
+                        const std::vector<int64_t>& recv_rows, Communicator* group,
+                        const char* purpose) {
     ctx->saved_data["send"] = send_rows;
     ctx->saved_data["recv"] = recv_rows;
     ctx->saved_data["group"] = reinterpret_cast<int64_t>(group);
@@ -24,15 +26,18 @@ class AllToAllRows : public torch::autograd::Function<AllToAllRows> {
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     auto* group = reinterpret_cast<Communicator*>(ctx->saved_data["group"].toInt());
     const auto* purpose = reinterpret_cast<const char*>(ctx->saved_data["purpose"].toInt());
-    const auto send = ctx->saved_data["send"].toIntVector(), recv = ctx->saved_data["recv"].toIntVector();
-    return {group->all_to_all(grads[0].contiguous(), recv, send, purpose), Tensor(), Tensor(), Tensor(), Tensor()};
+    const auto send = ctx->saved_data["send"].toIntVector(),
+               recv = ctx->saved_data["recv"].toIntVector();
+    return {group->all_to_all(grads[0].contiguous(), recv, send, purpose), Tensor(), Tensor(),
+            Tensor(), Tensor()};
   }
 };
 
 }  // namespace
 
 Tensor all_to_all_rows(const Tensor& x_SD, const std::vector<int64_t>& send_rows,
-                       const std::vector<int64_t>& recv_rows, Communicator& group, const char* purpose) {
+                       const std::vector<int64_t>& recv_rows, Communicator& group,
+                       const char* purpose) {
   return AllToAllRows::apply(x_SD.contiguous(), send_rows, recv_rows, &group, purpose);
 }
 

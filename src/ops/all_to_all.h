@@ -14,6 +14,7 @@ namespace switchyard {
 /// always requires a gradient when x does, with zero rows too, so every rank
 /// enters both. `group` must outlive the graph. `purpose` must be a literal.
 at::Tensor all_to_all_rows(const at::Tensor& x_SD, const std::vector<int64_t>& send_rows,
-                           const std::vector<int64_t>& recv_rows, Communicator& group, const char* purpose);
+                           const std::vector<int64_t>& recv_rows, Communicator& group,
+                           const char* purpose);
 
 }  // namespace switchyard

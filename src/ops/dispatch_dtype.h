@@ -9,10 +9,14 @@ namespace switchyard {
 template <class Body>
 void dispatch_dtype(at::ScalarType dtype, const Body& body) {
   switch (dtype) {
-    case at::kFloat: return body(float{});
-    case at::kBFloat16: return body(at::BFloat16{});
-    case at::kDouble: return body(double{});
-    default: TORCH_CHECK(false, "expected float32, bfloat16 or float64, got ", dtype);
+    case at::kFloat:
+      return body(float{});
+    case at::kBFloat16:
+      return body(at::BFloat16{});
+    case at::kDouble:
+      return body(double{});
+    default:
+      TORCH_CHECK(false, "expected float32, bfloat16 or float64, got ", dtype);
   }
 }
 

@@ -65,8 +65,8 @@ class GroupedMatmul : public torch::autograd::Function<GroupedMatmul> {
 
 Tensor grouped_matmul(const Tensor& x_RD, const Tensor& w_EFD, const std::vector<int64_t>& rows_E) {
   const int64_t total = std::accumulate(rows_E.begin(), rows_E.end(), int64_t{0});
-  TORCH_CHECK(x_RD.dim() == 2 && w_EFD.dim() == 3 && x_RD.size(1) == w_EFD.size(2) && x_RD.size(0) == total &&
-                  static_cast<int64_t>(rows_E.size()) == w_EFD.size(0),
+  TORCH_CHECK(x_RD.dim() == 2 && w_EFD.dim() == 3 && x_RD.size(1) == w_EFD.size(2) &&
+                  x_RD.size(0) == total && static_cast<int64_t>(rows_E.size()) == w_EFD.size(0),
               "grouped_matmul: x_RD ", x_RD.sizes(), ", w_EFD ", w_EFD.sizes(), ", ", rows_E.size(),
               " groups of ", total, " rows in all");
   return GroupedMatmul::apply(x_RD.contiguous(), w_EFD, rows_E);

@@ -56,7 +56,8 @@ void sum_slots(const Tensor& y_SD, const Tensor& slot_TK, const Scale& scale, Te
 
 class GatherTokens : public torch::autograd::Function<GatherTokens> {
  public:
-  static Tensor forward(AutogradContext* ctx, const Tensor& x_TD, const Tensor& pair_S, const Tensor& slot_TK) {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x_TD, const Tensor& pair_S,
+                        const Tensor& slot_TK) {
     ctx->save_for_backward({slot_TK});
     Tensor out_SD = at::empty({pair_S.size(0), x_TD.size(1)}, x_TD.options());
     copy_rows(x_TD, pair_S, /*divisor=*/slot_TK.size(1), out_SD);
@@ -69,7 +70,8 @@ class GatherTokens : public torch::autograd::Function<GatherTokens> {
     Tensor dx_TD = at::empty({slot_TK.size(0), d_SD.size(1)}, d_SD.options());
     dispatch_dtype(d_SD.scalar_type(), [&](auto zero) {
       using scalar_t = decltype(zero);
-      sum_slots<scalar_t>(d_SD, slot_TK, [](int64_t) { return accumulate_t<scalar_t>{1}; }, dx_TD);
+      sum_slots<scalar_t>(
+          d_SD, slot_TK, [](int64_t) { return accumulate_t<scalar_t>{1}; }, dx_TD);
     });
     return {dx_TD, Tensor(), Tensor()};
   }
@@ -77,14 +79,15 @@ class GatherTokens : public torch::autograd::Function<GatherTokens> {
 
 class CombineTokens : public torch::autograd::Function<CombineTokens> {
  public:
-  static Tensor forward(AutogradContext* ctx, const Tensor& y_SD, const Tensor& weights_TK, const Tensor& pair_S,
-                        const Tensor& slot_TK) {
+  static Tensor forward(AutogradContext* ctx, const Tensor& y_SD, const Tensor& weights_TK,
+                        const Tensor& pair_S, const Tensor& slot_TK) {
     ctx->save_for_backward({y_SD, weights_TK, pair_S, slot_TK});
     Tensor out_TD = at::empty({slot_TK.size(0), y_SD.size(1)}, y_SD.options());
     dispatch_dtype(y_SD.scalar_type(), [&](auto zero) {
       using scalar_t = decltype(zero);
       const auto* weights = weights_TK.data_ptr<accumulate_t<scalar_t>>();
-      sum_slots<scalar_t>(y_SD, slot_TK, [weights](int64_t pair) { return weights[pair]; }, out_TD);
+      sum_slots<scalar_t>(
+          y_SD, slot_TK, [weights](int64_t pair) { return weights[pair]; }, out_TD);
     });
     return out_TD;
   }
@@ -155,15 +158,16 @@ Tensor gather_tokens(const Tensor& x_TD, const RowMap& map) {
 }
 
 Tensor combine_tokens(const Tensor& y_SD, const Tensor& weights_TK, const RowMap& map) {
-  TORCH_CHECK(y_SD.dim() == 2 && y_SD.size(0) == map.pair_S.size(0) && weights_TK.sizes() == map.slot_TK.sizes(),
-              "combine_tokens: y_SD ", y_SD.sizes(), ", weights_TK ", weights_TK.sizes(), ", slot_TK ",
-              map.slot_TK.sizes());
+  TORCH_CHECK(y_SD.dim() == 2 && y_SD.size(0) == map.pair_S.size(0) &&
+                  weights_TK.sizes() == map.slot_TK.sizes(),
+              "combine_tokens: y_SD ", y_SD.sizes(), ", weights_TK ", weights_TK.sizes(),
+              ", slot_TK ", map.slot_TK.sizes());
   return CombineTokens::apply(y_SD.contiguous(), weights_TK.contiguous(), map.pair_S, map.slot_TK);
 }
 
 Tensor reorder_rows(const Tensor& x_RD, const Tensor& order_R) {
-  TORCH_CHECK(x_RD.dim() == 2 && order_R.dim() == 1 && x_RD.size(0) == order_R.size(0), "reorder_rows: x_RD ",
-              x_RD.sizes(), ", order_R ", order_R.sizes());
+  TORCH_CHECK(x_RD.dim() == 2 && order_R.dim() == 1 && x_RD.size(0) == order_R.size(0),
+              "reorder_rows: x_RD ", x_RD.sizes(), ", order_R ", order_R.sizes());
   return ReorderRows::apply(x_RD.contiguous(), order_R);
 }
 

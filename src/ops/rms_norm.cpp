@@ -18,7 +18,8 @@ using torch::autograd::variable_list;
 constexpr int64_t kRowsPerTask = 32;
 
 template <class scalar_t>
-void forward_rows(const Tensor& x_RD, const Tensor& weight, double eps, Tensor& y_RD, Tensor& rstd_R) {
+void forward_rows(const Tensor& x_RD, const Tensor& weight, double eps, Tensor& y_RD,
+                  Tensor& rstd_R) {
   using sum_t = accumulate_t<scalar_t>;
   const int64_t D = x_RD.size(1);
   const scalar_t *x = x_RD.data_ptr<scalar_t>(), *w = weight.data_ptr<scalar_t>();
@@ -28,10 +29,12 @@ void forward_rows(const Tensor& x_RD, const Tensor& weight, double eps, Tensor& 
     for (int64_t r = begin; r < end; ++r) {
       const scalar_t* row = x + r * D;
       sum_t squares = 0;
-      for (int64_t d = 0; d < D; ++d) squares += static_cast<sum_t>(row[d]) * static_cast<sum_t>(row[d]);
+      for (int64_t d = 0; d < D; ++d)
+        squares += static_cast<sum_t>(row[d]) * static_cast<sum_t>(row[d]);
       rstd[r] = 1 / std::sqrt(squares / D + static_cast<sum_t>(eps));
       for (int64_t d = 0; d < D; ++d) {
-        y[r * D + d] = static_cast<scalar_t>(static_cast<sum_t>(row[d]) * rstd[r] * static_cast<sum_t>(w[d]));
+        y[r * D + d] =
+            static_cast<scalar_t>(static_cast<sum_t>(row[d]) * rstd[r] * static_cast<sum_t>(w[d]));
       }
     }
   });
@@ -39,11 +42,12 @@ void forward_rows(const Tensor& x_RD, const Tensor& weight, double eps, Tensor& 
 
 /// With n = x * rstd and g = dy * w:  dx = rstd * (g - n * mean(g * n)).
 template <class scalar_t>
-void backward_rows(const Tensor& x_RD, const Tensor& weight, const Tensor& rstd_R, const Tensor& dy_RD,
-                   Tensor& dx_RD, Tensor& normed_RD) {
+void backward_rows(const Tensor& x_RD, const Tensor& weight, const Tensor& rstd_R,
+                   const Tensor& dy_RD, Tensor& dx_RD, Tensor& normed_RD) {
   using sum_t = accumulate_t<scalar_t>;
   const int64_t D = x_RD.size(1);
-  const scalar_t *x = x_RD.data_ptr<scalar_t>(), *w = weight.data_ptr<scalar_t>(), *dy = dy_RD.data_ptr<scalar_t>();
+  const scalar_t *x = x_RD.data_ptr<scalar_t>(), *w = weight.data_ptr<scalar_t>(),
+                 *dy = dy_RD.data_ptr<scalar_t>();
   const sum_t* rstd = rstd_R.data_ptr<sum_t>();
   scalar_t* dx = dx_RD.data_ptr<scalar_t>();
   sum_t* normed = normed_RD.data_ptr<sum_t>();
@@ -59,7 +63,8 @@ void backward_rows(const Tensor& x_RD, const Tensor& weight, const Tensor& rstd_
       dot /= D;
       for (int64_t d = 0; d < D; ++d) {
         const sum_t g = static_cast<sum_t>(row_dy[d]) * static_cast<sum_t>(w[d]);
-        dx[r * D + d] = static_cast<scalar_t>(rstd[r] * (g - static_cast<sum_t>(row[d]) * rstd[r] * dot));
+        dx[r * D + d] =
+            static_cast<scalar_t>(rstd[r] * (g - static_cast<sum_t>(row[d]) * rstd[r] * dot));
       }
     }
   });
@@ -72,8 +77,9 @@ class RmsNorm : public torch::autograd::Function<RmsNorm> {
     Tensor y_RD = at::empty_like(x_RD);
     const auto sum_dtype = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
     Tensor rstd_R = at::empty({x_RD.size(0)}, x.options().dtype(sum_dtype));
-    dispatch_dtype(x.scalar_type(),
-                   [&](auto zero) { forward_rows<decltype(zero)>(x_RD, weight, eps, y_RD, rstd_R); });
+    dispatch_dtype(x.scalar_type(), [&](auto zero) {
+      forward_rows<decltype(zero)>(x_RD, weight, eps, y_RD, rstd_R);
+    });
     ctx->save_for_backward({x_RD, weight, rstd_R});
     return y_RD.view(x.sizes());
   }
@@ -94,8 +100,9 @@ class RmsNorm : public torch::autograd::Function<RmsNorm> {
 }  // namespace
 
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
-  TORCH_CHECK(weight.dim() == 1 && x.size(-1) == weight.size(0) && x.dtype() == weight.dtype(), "rms_norm: x ",
-              x.sizes(), " ", x.dtype(), ", weight ", weight.sizes(), " ", weight.dtype());
+  TORCH_CHECK(weight.dim() == 1 && x.size(-1) == weight.size(0) && x.dtype() == weight.dtype(),
+              "rms_norm: x ", x.sizes(), " ", x.dtype(), ", weight ", weight.sizes(), " ",
+              weight.dtype());
   return RmsNorm::apply(x, weight, eps);
 }
 

@@ -48,7 +48,8 @@ Tensor rotated(const Tensor& x_BSNH, const RotaryTable& table, Turn turn) {
 
 class Rotary : public torch::autograd::Function<Rotary> {
  public:
-  static Tensor forward(AutogradContext* ctx, const Tensor& x_BSNH, const Tensor& cos_SH, const Tensor& sin_SH) {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x_BSNH, const Tensor& cos_SH,
+                        const Tensor& sin_SH) {
     ctx->save_for_backward({cos_SH, sin_SH});
     return rotated(x_BSNH, {cos_SH, sin_SH}, Turn::kForward);
   }

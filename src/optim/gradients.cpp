@@ -32,8 +32,8 @@ double sum_of_squares(const at::Tensor& x) {
 
 void reduce_gradients(ParameterStore& store) {
   for (ParameterStore::Buffer& buffer : store.buffers()) {
-    const char* purpose =
-        buffer.kind == ParameterKind::kDense ? "gradients of dense parameters" : "gradients of experts";
+    const char* purpose = buffer.kind == ParameterKind::kDense ? "gradients of dense parameters"
+                                                               : "gradients of experts";
     if (buffer.state.size() == buffer.gradients.numel()) {
       buffer.group->all_reduce(buffer.gradients, ReduceOp::kSum, purpose);
     } else {
@@ -47,7 +47,8 @@ GradientNorms gradient_norms(const ParameterStore& store, Communicator& world) {
   at::Tensor squares = at::zeros({2}, at::kDouble);
   for (const ParameterStore::Buffer& buffer : store.buffers()) {
     const int kind = buffer.kind == ParameterKind::kDense ? 0 : 1;
-    squares[kind] = sum_of_squares(buffer.gradients.narrow(0, buffer.shard.begin, buffer.shard.size()));
+    squares[kind] =
+        sum_of_squares(buffer.gradients.narrow(0, buffer.shard.begin, buffer.shard.size()));
   }
   world.all_reduce(squares, ReduceOp::kSum, "gradient norm");
   const double dense = squares[0].item<double>(), expert = squares[1].item<double>();

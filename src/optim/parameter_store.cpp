@@ -21,9 +21,15 @@ void fill(at::Tensor& flat, const NamedPart& part, uint64_t seed) {
     });
   };
   switch (part.init.type) {
-    case Init::Type::kOnes: flat.fill_(1); break;
-    case Init::Type::kZeros: flat.zero_(); break;
-    case Init::Type::kNormal: draw([&](int64_t i) { return std * stream.normal(i); }); break;
+    case Init::Type::kOnes:
+      flat.fill_(1);
+      break;
+    case Init::Type::kZeros:
+      flat.zero_();
+      break;
+    case Init::Type::kNormal:
+      draw([&](int64_t i) { return std * stream.normal(i); });
+      break;
     case Init::Type::kTruncatedNormal:
       draw([&](int64_t i) { return std * stream.truncated_normal(i, 2.0F); });
       break;
@@ -32,12 +38,13 @@ void fill(at::Tensor& flat, const NamedPart& part, uint64_t seed) {
 
 }  // namespace
 
-at::Tensor ParameterStore::add(ParameterKind kind, std::vector<int64_t> shape, std::vector<NamedPart> parts) {
+at::Tensor ParameterStore::add(ParameterKind kind, std::vector<int64_t> shape,
+                               std::vector<NamedPart> parts) {
   TORCH_CHECK(buffers_.empty(), "ParameterStore: add after allocate");
   int64_t total = 0;
   for (const NamedPart& part : parts) total += elements_of(part.shape);
-  TORCH_CHECK(total == elements_of(shape), "ParameterStore: the parts of ", parts.front().name, " hold ", total,
-              " elements, the leaf ", elements_of(shape));
+  TORCH_CHECK(total == elements_of(shape), "ParameterStore: the parts of ", parts.front().name,
+              " hold ", total, " elements, the leaf ", elements_of(shape));
   Leaf leaf{kind, at::empty({0}), std::move(shape), parts_.size(), parts.size()};
   leaf.tensor.set_requires_grad(true);
   for (NamedPart& part : parts) parts_.push_back({std::move(part), kind, {}, {}});
@@ -68,7 +75,8 @@ void ParameterStore::place_parts(const Options& options, int64_t (&sizes)[2]) {
   }
 }
 
-ParameterStore::Buffer ParameterStore::make_buffer(ParameterKind kind, int64_t elements, Communicator& group,
+ParameterStore::Buffer ParameterStore::make_buffer(ParameterKind kind, int64_t elements,
+                                                   Communicator& group,
                                                    const Options& options) const {
   const int64_t piece = (elements + group.size() - 1) / group.size();
   const int64_t padded = piece * group.size();
@@ -92,11 +100,13 @@ void ParameterStore::bind_leaves() {
     Buffer& home = buffer(leaf.kind);
     leaf.tensor.set_data(home.weights.narrow(0, range.begin, range.size()).view(leaf.shape));
     bool all_frozen = true;
-    for (size_t i = 0; i < leaf.num_parts; ++i) all_frozen &= parts_[leaf.first_part + i].rule.frozen;
+    for (size_t i = 0; i < leaf.num_parts; ++i)
+      all_frozen &= parts_[leaf.first_part + i].rule.frozen;
     leaf.tensor.set_requires_grad(!all_frozen);
     // Backward adds into this float32 view, whatever the weights' dtype.
     if (!all_frozen) {
-      leaf.tensor.mutable_grad() = home.gradients.narrow(0, range.begin, range.size()).view(leaf.shape);
+      leaf.tensor.mutable_grad() =
+          home.gradients.narrow(0, range.begin, range.size()).view(leaf.shape);
     }
   }
 }
@@ -140,11 +150,15 @@ void ParameterStore::refresh_master() {
 }
 
 at::Tensor ParameterStore::weight_of(const PlacedPart& part) const {
-  return buffer(part.kind).weights.narrow(0, part.range.begin, part.range.size()).view(part.part.shape);
+  return buffer(part.kind)
+      .weights.narrow(0, part.range.begin, part.range.size())
+      .view(part.part.shape);
 }
 
 at::Tensor ParameterStore::gradient_of(const PlacedPart& part) const {
-  return buffer(part.kind).gradients.narrow(0, part.range.begin, part.range.size()).view(part.part.shape);
+  return buffer(part.kind)
+      .gradients.narrow(0, part.range.begin, part.range.size())
+      .view(part.part.shape);
 }
 
 ParameterBytes ParameterStore::bytes() const {

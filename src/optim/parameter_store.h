@@ -86,7 +86,9 @@ class ParameterStore {
   at::Tensor add(ParameterKind kind, std::vector<int64_t> shape, std::vector<NamedPart> parts);
 
   /// A leaf that is one named tensor.
-  at::Tensor add(ParameterKind kind, const NamedPart& part) { return add(kind, part.shape, {part}); }
+  at::Tensor add(ParameterKind kind, const NamedPart& part) {
+    return add(kind, part.shape, {part});
+  }
 
   /// Allocates the buffers, points every leaf and its gradient into them, draws
   /// the initial weights and checks that the shards of the group tile each
@@ -108,7 +110,9 @@ class ParameterStore {
   std::vector<Buffer>& buffers() { return buffers_; }
   const std::vector<Buffer>& buffers() const { return buffers_; }
   Buffer& buffer(ParameterKind kind) { return buffers_[kind == ParameterKind::kDense ? 0 : 1]; }
-  const Buffer& buffer(ParameterKind kind) const { return buffers_[kind == ParameterKind::kDense ? 0 : 1]; }
+  const Buffer& buffer(ParameterKind kind) const {
+    return buffers_[kind == ParameterKind::kDense ? 0 : 1];
+  }
 
   /// The elements of one part, as a view shaped like the named tensor.
   at::Tensor weight_of(const PlacedPart& part) const;
@@ -128,7 +132,8 @@ class ParameterStore {
   };
 
   void place_parts(const Options& options, int64_t (&sizes)[2]);
-  Buffer make_buffer(ParameterKind kind, int64_t elements, Communicator& group, const Options& options) const;
+  Buffer make_buffer(ParameterKind kind, int64_t elements, Communicator& group,
+                     const Options& options) const;
   void bind_leaves();
   void initialise(uint64_t seed);
 

@@ -24,7 +24,8 @@ double schedule_factor(const ScheduleConfig& schedule, int64_t step, int64_t ste
     const double left = std::clamp((end - at) / decay_steps, 0.0, 1.0);
     return floor + (1.0 - floor) * left;
   }
-  if (schedule.type == "inverse_sqrt") return std::max(floor, std::sqrt(std::max(warmup, 1.0) / at));
+  if (schedule.type == "inverse_sqrt")
+    return std::max(floor, std::sqrt(std::max(warmup, 1.0) / at));
   throw ConfigError("optim.schedule.type: unknown word `" + schedule.type + "`");
 }
 

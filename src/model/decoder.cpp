@@ -1,0 +1,127 @@
+#include "model/decoder.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "config/load_config.h"
+#include "ops/dropout.h"
+#include "ops/rms_norm.h"
+
+// B sequences, S positions, T = B * S tokens, D model width, V vocabulary.
+
+namespace switchyard {
+
+using at::Tensor;
+
+Decoder::Decoder(ParameterStore& store, const ModelConfig& model, const MoeConfig& moe,
+                 const Mesh& mesh, uint64_t seed)
+    : config_(model), seed_(seed), moe_layers_(moe_layer_indices(moe, model.num_hidden_layers)) {
+  const Init init{Init::Type::kNormal, model.init_std}, ones{Init::Type::kOnes};
+  const int64_t D = model.hidden_size, V = model.vocab_size;
+  const auto norm = [&](const std::string& name) {
+    return store.add(ParameterKind::kDense, {name, {D}, ones});
+  };
+
+  embedding_VD_ = store.add(ParameterKind::kDense, {"model.embed_tokens.weight", {V, D}, init});
+  for (int64_t l = 0; l < model.num_hidden_layers; ++l) {
+    const std::string prefix = "model.layers." + std::to_string(l);
+    Layer layer{norm(prefix + ".input_layernorm.weight"),
+                norm(prefix + ".post_attention_layernorm.weight"),
+                Attention(store, prefix + ".self_attn", model), std::nullopt, std::nullopt};
+    if (std::binary_search(moe_layers_.begin(), moe_layers_.end(), l)) {
+      layer.moe.emplace(store, prefix + ".mlp", model, moe, l, mesh);
+    } else {
+      layer.dense.emplace(store, prefix + ".mlp", D, model.intermediate_size, parse_ffn(model.ffn),
+                          model.init_std);
+    }
+    layers_.push_back(std::move(layer));
+  }
+  norm_D_ = norm("model.norm.weight");
+  head_VD_ = model.tie_word_embeddings
+                 ? embedding_VD_
+                 : store.add(ParameterKind::kDense, {"lm_head.weight", {V, D}, init});
+}
+
+DecoderOutput Decoder::forward(const DecoderInput& input, KvCache* cache) const {
+  const int64_t D = config_.hidden_size;
+  if (cache != nullptr) cache->layers.resize(layers_.size());
+  const AttentionContext attention = attention_context(input, cache != nullptr ? cache->length : 0);
+  const TokenContext context = token_context(input);
+
+  DecoderOutput output;
+  Tensor h_BSD = dropout(at::embedding(embedding_VD_, input.tokens_BS), "embedding", 0, context);
+  for (size_t l = 0; l < layers_.size(); ++l) {
+    const Layer& layer = layers_[l];
+    const auto index = static_cast<int64_t>(l);
+    const Tensor normed_BSD = rms_norm(h_BSD, layer.input_norm, config_.rms_norm_eps);
+    LayerCache* layer_cache = cache != nullptr ? &cache->layers[l] : nullptr;
+    h_BSD = h_BSD + dropout(layer.attention.forward(normed_BSD, attention, layer_cache),
+                            "attention", index, context);
+
+    const Tensor x_TD =
+        rms_norm(h_BSD, layer.post_attention_norm, config_.rms_norm_eps).view({-1, D});
+    Tensor y_TD;
+    if (layer.moe) {
+      MoeOutput moe = layer.moe->forward(x_TD, context);
+      y_TD = moe.y_TD;
+      output.routers.push_back(std::move(moe.record));
+    } else {
+      y_TD = layer.dense->forward(x_TD);
+    }
+    h_BSD = h_BSD + dropout(y_TD.view(h_BSD.sizes()), "feed_forward", index, context);
+  }
+  output.hidden_TD = rms_norm(h_BSD, norm_D_, config_.rms_norm_eps).view({-1, D});
+  if (cache != nullptr) cache->length += input.tokens_BS.size(1);
+  return output;
+}
+
+Tensor Decoder::logits(const Tensor& hidden_TD) const { return at::linear(hidden_TD, head_VD_); }
+
+AttentionContext Decoder::attention_context(const DecoderInput& input, int64_t past) const {
+  AttentionContext context;
+  context.rotary =
+      rotary_table(past, input.tokens_BS.size(1), config_.head_dim, config_.rope_theta);
+  if (input.documents_BS.defined()) {
+    const int64_t S = input.tokens_BS.size(1);
+    const Tensor same_BSS = input.documents_BS.unsqueeze(2) == input.documents_BS.unsqueeze(1);
+    context.document_mask_B1SS = (same_BSS & at::ones({S, S}, at::kBool).tril()).unsqueeze(1);
+  }
+  return context;
+}
+
+TokenContext Decoder::token_context(const DecoderInput& input) const {
+  const int64_t B = input.tokens_BS.size(0), S = input.tokens_BS.size(1);
+  TokenContext context;
+  context.mode = input.mode;
+  context.tokens_per_sequence = S;
+  context.tokens_per_group = S * input.group_sequences;
+  context.seed = seed_;
+  context.order_B = input.order_B.defined() ? input.order_B : at::arange(B, at::kLong);
+  context.tokens_T = input.tokens_BS.reshape({-1});
+  if (input.valid_BS.defined()) context.valid_T = input.valid_BS.reshape({-1});
+  return context;
+}
+
+Tensor Decoder::dropout(const Tensor& x_BSD, const char* place, int64_t layer,
+                        const TokenContext& context) const {
+  if (config_.dropout == 0.0 || context.mode != Mode::kTrain) return x_BSD;
+  const std::string purpose = std::string("dropout/") + place + "/" + std::to_string(layer);
+  return counter_dropout(x_BSD, config_.dropout, context.seed, purpose, context.order_B);
+}
+
+std::vector<std::pair<std::string, Tensor>> Decoder::selection_biases() const {
+  std::vector<std::pair<std::string, Tensor>> biases;
+  for (const int64_t l : moe_layers_) {
+    const Tensor bias = layers_[l].moe->selection_bias();
+    if (bias.defined()) {
+      biases.emplace_back("model.layers." + std::to_string(l) + ".mlp.gate.e_score_correction_bias",
+                          bias);
+    }
+  }
+  return biases;
+}
+
+int64_t Decoder::num_moe_layers() const { return static_cast<int64_t>(moe_layers_.size()); }
+
+}  // namespace switchyard

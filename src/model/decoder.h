@@ -1,0 +1,86 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <map>
+#include <optional>
+#include <vector>
+
+#include "model/attention.h"
+#include "moe/moe_layer.h"
+
+namespace switchyard {
+
+/// Keys and values of all layers, for generation.
+struct KvCache {
+  std::vector<LayerCache> layers;
+  int64_t length = 0;  // positions in it
+};
+
+/// The tokens of one forward pass.
+struct DecoderInput {
+  at::Tensor tokens_BS;  // (B, S) int64; B may be 0
+  at::Tensor valid_BS;   // (B, S) bool, or undefined: padding is false, and is not routed
+  at::Tensor
+      documents_BS;    // (B, S) int64, or undefined: positions of different documents do not attend
+  at::Tensor order_B;  // (B) int64: index in the run's sample order; undefined: 0, 1, ...
+  Mode mode = Mode::kTrain;
+  int64_t group_sequences = 1;
+};
+
+struct DecoderOutput {
+  at::Tensor hidden_TD;               // (B * S, D) after the last norm
+  std::vector<RouterRecord> routers;  // one per MoE layer, in order
+};
+
+/// A decoder of the Llama family with dense and MoE layers mixed at will:
+///
+///   h = embed(tokens);  h += attention(norm(h));  h += ffn(norm(h));  ...;  norm(h)
+///
+/// Parameters carry Hugging Face's Qwen3-MoE names: model.embed_tokens.weight
+/// (V, D), model.layers.L.{input,post_attention}_layernorm.weight (D), those of
+/// Attention, FeedForward and MoeLayer, model.norm.weight (D), lm_head.weight
+/// (V, D; absent when tied).
+class Decoder {
+ public:
+  /// Registers every parameter with `store`; the caller allocates it afterwards.
+  /// vocab_size, num_key_value_heads and head_dim are resolved. `mesh` must
+  /// outlive the decoder.
+  Decoder(ParameterStore& store, const ModelConfig& model, const MoeConfig& moe, const Mesh& mesh,
+          uint64_t seed);
+
+  /// Collective over the expert group of the mesh, once per MoE layer.
+  DecoderOutput forward(const DecoderInput& input, KvCache* cache = nullptr) const;
+
+  /// Vocabulary logits (T, V) of hidden states (T, D). Local.
+  at::Tensor logits(const at::Tensor& hidden_TD) const;
+
+  /// Selection biases by name ("model.layers.3.mlp.gate.e_score_correction_bias"),
+  /// in layer order; empty when the router has none.
+  std::vector<std::pair<std::string, at::Tensor>> selection_biases() const;
+
+  int64_t num_moe_layers() const;
+  /// Decoder-layer index of each MoE layer, in order.
+  const std::vector<int64_t>& moe_layers() const { return moe_layers_; }
+
+ private:
+  struct Layer {
+    at::Tensor input_norm, post_attention_norm;
+    Attention attention;
+    std::optional<MoeLayer> moe;
+    std::optional<FeedForward> dense;
+  };
+
+  AttentionContext attention_context(const DecoderInput& input, int64_t past) const;
+  TokenContext token_context(const DecoderInput& input) const;
+  at::Tensor dropout(const at::Tensor& x_BSD, const char* place, int64_t layer,
+                     const TokenContext& context) const;
+
+  ModelConfig config_;
+  uint64_t seed_;
+  at::Tensor embedding_VD_, norm_D_, head_VD_;
+  std::vector<Layer> layers_;
+  std::vector<int64_t> moe_layers_;
+};
+
+}  // namespace switchyard

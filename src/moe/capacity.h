@@ -1,0 +1,40 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "config/run_config.h"
+#include "moe/token_context.h"
+
+namespace switchyard {
+
+/// Which pairs go first when an expert is full.
+enum class Priority { kPosition, kChoice, kProbability, kRandom };
+
+/// Slots of each expert for a group of `tokens`:
+///   C = round(factor * tokens * (K if counts_k) / E), at least `min`, then up to
+///   a multiple of `multiple_of`
+/// Switch Transformers (arXiv:2101.03961 eq. 3) and GShard differ in rounding,
+/// minimum and whether K counts: hence the knobs.
+int64_t expert_capacity(const CapacityConfig& capacity, double factor, int64_t tokens,
+                        int64_t num_experts, int64_t top_k);
+
+/// Marks what fits: kept_TK (T, K) bool is narrowed, group by group.
+///
+///   experts_TK   (T, K) int64
+///   weights_TK   (T, K) float32: kProbability visits tokens by their first weight
+///   capacity     slots of each expert in each group
+///
+/// kPosition takes pairs token by token, a token's choices in order: it never
+/// looks at later tokens. kChoice takes all first choices, then all second ones
+/// (GShard). kProbability is Batch Prioritised Routing (arXiv:2106.05974 section
+/// 4): as kChoice with tokens in descending first weight, ties by position.
+/// kRandom takes tokens in a counter-based random order. A pair that is not kept
+/// takes no slot. Local.
+void drop_over_capacity(const at::Tensor& experts_TK, const at::Tensor& weights_TK,
+                        int64_t num_experts, int64_t capacity, Priority priority, int64_t layer,
+                        const TokenContext& context, at::Tensor& kept_TK);
+
+/// From `moe.capacity.priority`.
+Priority parse_priority(const std::string& word);
+
+}  // namespace switchyard

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+#include <vector>
+
+#include "config/run_config.h"
+#include "ops/activation.h"
+#include "optim/parameter_store.h"
+
+namespace switchyard {
+
+/// This rank's experts of one layer, as two stacks: each expert is the
+/// feed-forward network of Shazeer (arXiv:2002.05202), down(act(gate x) * up x),
+/// or down(act(up x)) without a gate.
+///
+/// Parameters, one per global expert e:
+///   PREFIX.experts.e.{gate_proj,up_proj}.weight (F, D), PREFIX.experts.e.down_proj.weight (D, F)
+class Experts {
+ public:
+  /// Registers experts [first, first + count) of the layer.
+  Experts(ParameterStore& store, const std::string& prefix, int64_t first, int64_t count,
+          int64_t hidden_size, int64_t intermediate_size, Ffn ffn, double init_std);
+
+  /// x_RD (R, D) sorted by local expert, rows_L of each. Returns (R, D). Local.
+  at::Tensor forward(const at::Tensor& x_RD, const std::vector<int64_t>& rows_L) const;
+
+ private:
+  Ffn ffn_;
+  at::Tensor in_LFD_, down_LDF_;  // (L, 2F, D): gate rows first; (L, F, D) without a gate
+};
+
+}  // namespace switchyard

@@ -1,0 +1,24 @@
+#include "moe/feed_forward.h"
+
+#include <ATen/ATen.h>
+
+namespace switchyard {
+
+FeedForward::FeedForward(ParameterStore& store, const std::string& prefix, int64_t hidden_size,
+                         int64_t intermediate_size, Ffn ffn, double init_std)
+    : ffn_(ffn) {
+  const int64_t D = hidden_size, F = intermediate_size;
+  const Init init{Init::Type::kNormal, init_std};
+  std::vector<NamedPart> in_parts;
+  if (is_gated(ffn)) in_parts.push_back({prefix + ".gate_proj.weight", {F, D}, init});
+  in_parts.push_back({prefix + ".up_proj.weight", {F, D}, init});
+  in_FD_ =
+      store.add(ParameterKind::kDense, {static_cast<int64_t>(in_parts.size()) * F, D}, in_parts);
+  down_DF_ = store.add(ParameterKind::kDense, {prefix + ".down_proj.weight", {D, F}, init});
+}
+
+at::Tensor FeedForward::forward(const at::Tensor& x_TD) const {
+  return at::linear(ffn_activation(at::linear(x_TD, in_FD_), ffn_), down_DF_);
+}
+
+}  // namespace switchyard

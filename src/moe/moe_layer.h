@@ -1,0 +1,67 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "config/run_config.h"
+#include "distributed/mesh.h"
+#include "moe/capacity.h"
+#include "moe/dispatcher.h"
+#include "moe/experts.h"
+#include "moe/feed_forward.h"
+#include "moe/router.h"
+
+namespace switchyard {
+
+struct MoeOutput {
+  at::Tensor y_TD;
+  RouterRecord record;
+};
+
+/// A sparse feed-forward layer (Shazeer et al., arXiv:1701.06538 eq. 1):
+///
+///   y = sum over chosen experts i of w_i * expert_i(x)   [+ shared experts(x)]
+///
+/// with experts sharded over the mesh's expert group. A token whose every choice
+/// was dropped gets zero: the residual carries it.
+///
+/// Parameters under PREFIX (model.layers.L.mlp): gate.weight (E, D), those of
+/// Experts, and with shared experts shared_expert.{gate,up,down}_proj.weight (one
+/// network of width num * intermediate_size) and, gated, shared_expert_gate.weight
+/// (1, D): sigmoid(g x) scales it, as in Qwen2-MoE.
+class MoeLayer {
+ public:
+  /// `mesh` must outlive the layer.
+  MoeLayer(ParameterStore& store, const std::string& prefix, const ModelConfig& model,
+           const MoeConfig& moe, int64_t layer, const Mesh& mesh);
+
+  /// x_TD (T, D). Collective over the expert group, with zero tokens too.
+  MoeOutput forward(const at::Tensor& x_TD, const TokenContext& context) const;
+
+  /// The selection bias (E) float32, undefined without `router.selection_bias`:
+  /// state of the run, equal on all ranks, updated once per optimizer step.
+  at::Tensor selection_bias() const { return router_weights_.bias_E; }
+
+ private:
+  /// Narrows `routing.kept_TK` to what capacity and padding allow.
+  void drop(Routing& routing, const TokenContext& context) const;
+  at::Tensor shared_output(const at::Tensor& x_TD) const;
+
+  MoeConfig config_;
+  int64_t layer_;
+  std::unique_ptr<Router> router_;
+  RouterWeights router_weights_;
+  Dispatcher dispatcher_;
+  Experts experts_;
+  std::optional<FeedForward> shared_;
+  at::Tensor shared_gate_1D_;
+};
+
+/// Loss-free balancing, arXiv:2408.15664 algorithm 1: b += rate * sign(mean load -
+/// load), from the whole step's counts (E), equal on all ranks. Local.
+void update_selection_bias(at::Tensor& bias_E, const at::Tensor& counts_E, double rate);
+
+}  // namespace switchyard

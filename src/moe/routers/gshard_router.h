@@ -1,0 +1,43 @@
+#pragma once
+
+#include "moe/router.h"
+
+namespace switchyard {
+
+/// GShard's top-2 gate, arXiv:2006.16668 algorithm 1:
+///
+///   g = softmax(W_r x);  e1, e2 = the two largest;  g1, g2 <- g / (g1 + g2)
+///
+/// The second expert is kept by `second_expert_policy`:
+///   all        always
+///   none       never
+///   random     when 2 g2 > u, u uniform: with probability min(1, 2 g2) (the paper)
+///   threshold  when g2 > second_threshold
+///   sampling   e2 is drawn in proportion to the other experts' probabilities
+///              (Gumbel-max), as in fairseq; always kept
+///
+/// `normalize_gate: before_drop` (the paper, mesh) keeps g1 when the second is
+/// dropped, `after_drop` (fairseq) rescales what is left to sum 1. In `random`
+/// and `threshold` g2 is the normalised gate with before_drop and the plain
+/// probability with after_drop. Draws are counter-based, in training and in
+/// evaluation alike; evaluation takes `random` and `sampling` as `all`.
+///
+/// First choices take capacity before any second choice: the layer is built with
+/// the priority `choice`.
+class GShardRouter final : public Router {
+ public:
+  GShardRouter(const RouterConfig& config, int64_t layer);
+  Routing route(const at::Tensor& x_TD, const RouterWeights& weights,
+                const TokenContext& context) const override;
+
+ private:
+  at::Tensor draws(const TokenContext& context, int64_t tokens, int64_t per_token) const;
+  at::Tensor choose_second(const at::Tensor& logits_TE, const at::Tensor& first_T,
+                           const TokenContext& context) const;
+  at::Tensor keep_second(const at::Tensor& gate2_T, const TokenContext& context) const;
+
+  RouterConfig config_;
+  int64_t layer_;
+};
+
+}  // namespace switchyard

@@ -1,0 +1,34 @@
+#pragma once
+
+#include "moe/router.h"
+
+namespace switchyard {
+
+/// Top-k routing over softmax or sigmoid scores:
+///
+///   z = W_r x,  s = softmax(z) or sigmoid(z)
+///   chosen = TopK(s + b)            b only chooses: loss-free balancing, arXiv:2408.15664 eq. 3
+///   w_i = s_i [/ sum of chosen s] * scaling_factor
+///
+/// Mixtral (arXiv:2401.04088): softmax, normalised. DeepSeekMoE (arXiv:2401.06066
+/// eqs. 9-11): softmax, not normalised. DeepSeek-V3 and GLM-4.5: sigmoid, bias,
+/// normalised, scaled. With n_group > 1 experts are taken from the best
+/// topk_group groups only (arXiv:2405.04434 section 2.1.2), a group's score being
+/// its largest (`max`) or the sum of its two largest (`top2_sum`) s + b.
+///
+/// `switch` (arXiv:2101.03961 eqs. 1-2) is this with k = 1 and the weight p,
+/// never normalised: p / p = 1 would leave the router without a gradient.
+class TopKRouter final : public Router {
+ public:
+  TopKRouter(const RouterConfig& config, int64_t top_k, int64_t layer);
+  Routing route(const at::Tensor& x_TD, const RouterWeights& weights,
+                const TokenContext& context) const override;
+
+ private:
+  at::Tensor limit_to_groups(const at::Tensor& choice_TE) const;
+
+  RouterConfig config_;
+  int64_t top_k_, layer_;
+};
+
+}  // namespace switchyard
