@@ -18,18 +18,21 @@ struct RunSection {
   std::string name = "run";
   std::string dir = "runs";
   int64_t seed = 1234;
+  bool operator==(const RunSection&) const = default;
 };
 
 struct DataSource {
   std::string path;
   double weight = 1.0;
   std::string name;
+  bool operator==(const DataSource&) const = default;
 };
 
 struct DataConfig {
   std::vector<DataSource> path;  // a plain string in YAML is one source of weight 1
   int64_t sequence_length = 256;
   bool mask_documents = false;
+  bool operator==(const DataConfig&) const = default;
 };
 
 struct ModelConfig {
@@ -48,6 +51,7 @@ struct ModelConfig {
   std::string qk_norm = "none";  // none | head | full
   bool attention_bias = false;
   bool tie_word_embeddings = false;
+  bool operator==(const ModelConfig&) const = default;
 };
 
 struct RouterConfig {
@@ -56,14 +60,16 @@ struct RouterConfig {
   bool normalize = true;
   double scaling_factor = 1.0;
   double jitter_eps = 0.0;
-  bool selection_bias = false;        // loss-free balancing: bias added for the choice only
+  bool selection_bias = false;  // loss-free balancing: bias added for the choice only
   double bias_update_rate = 0.001;
   int64_t n_group = 1;
   int64_t topk_group = 1;
-  std::string group_score = "top2_sum";         // max | top2_sum
-  std::string second_expert_policy = "random";  // gshard: all | none | random | threshold | sampling
+  std::string group_score = "top2_sum";  // max | top2_sum
+  std::string second_expert_policy =
+      "random";  // gshard: all | none | random | threshold | sampling
   double second_threshold = 0.2;
   std::string normalize_gate = "before_drop";  // gshard: before_drop | after_drop
+  bool operator==(const RouterConfig&) const = default;
 };
 
 struct CapacityConfig {
@@ -75,6 +81,7 @@ struct CapacityConfig {
   bool counts_k = true;
   int64_t min = 4;
   int64_t multiple_of = 1;
+  bool operator==(const CapacityConfig&) const = default;
 };
 
 struct BalanceConfig {
@@ -82,17 +89,20 @@ struct BalanceConfig {
   double coef = 0.01;
   std::string scope = "group";        // group | global | global_lagged | micro_batch
   std::string layer_reduce = "mean";  // mean | sum
+  bool operator==(const BalanceConfig&) const = default;
 };
 
 struct ZLossConfig {
   double coef = 0.001;
   std::string layer_reduce = "mean";
+  bool operator==(const ZLossConfig&) const = default;
 };
 
 struct SharedExpertsConfig {
   int64_t num = 0;
   int64_t intermediate_size = 512;  // of each one
   bool gated = false;
+  bool operator==(const SharedExpertsConfig&) const = default;
 };
 
 struct MoeConfig {
@@ -105,18 +115,22 @@ struct MoeConfig {
   int64_t group_sequences = 1;
   RouterConfig router;
   CapacityConfig capacity;
-  std::vector<BalanceConfig> balance = {BalanceConfig{}};  // a single mapping in YAML is a list of one
+  std::vector<BalanceConfig> balance = {
+      BalanceConfig{}};  // a single mapping in YAML is a list of one
   ZLossConfig z_loss;
   SharedExpertsConfig shared_experts;
+  bool operator==(const MoeConfig&) const = default;
 };
 
 struct ParallelConfig {
   int64_t expert = 1;
   std::string order = "expert_inner";  // expert_inner | data_inner
+  bool operator==(const ParallelConfig&) const = default;
 };
 
 struct ZeroConfig {
   int64_t stage = 1;
+  bool operator==(const ZeroConfig&) const = default;
 };
 
 struct ScheduleConfig {
@@ -124,6 +138,7 @@ struct ScheduleConfig {
   int64_t warmup_steps = 50;
   double min_lr_ratio = 0.1;
   double decay_fraction = 0.2;  // wsd: the last share of the steps
+  bool operator==(const ScheduleConfig&) const = default;
 };
 
 struct OptimConfig {
@@ -135,6 +150,7 @@ struct OptimConfig {
   double grad_clip = 1.0;                  // 0: off
   std::map<std::string, double> lr_scale;  // name pattern (with *): factor
   ScheduleConfig schedule;
+  bool operator==(const OptimConfig&) const = default;
 };
 
 struct TrainConfig {
@@ -151,6 +167,7 @@ struct TrainConfig {
   std::vector<std::string> freeze;  // name patterns
   int64_t max_skipped_steps = 5;
   int64_t check_replicas_interval = 0;
+  bool operator==(const TrainConfig&) const = default;
 };
 
 struct CheckpointConfig {
@@ -158,10 +175,12 @@ struct CheckpointConfig {
   int64_t keep = 3;
   bool async = true;
   std::optional<std::string> load_from;
+  bool operator==(const CheckpointConfig&) const = default;
 };
 
 struct WatchdogConfig {
   int64_t timeout_seconds = 300;
+  bool operator==(const WatchdogConfig&) const = default;
 };
 
 struct RunConfig {
@@ -175,6 +194,7 @@ struct RunConfig {
   TrainConfig train;
   CheckpointConfig checkpoint;
   WatchdogConfig watchdog;
+  bool operator==(const RunConfig&) const = default;
 };
 
 }  // namespace switchyard

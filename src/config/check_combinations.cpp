@@ -1,0 +1,299 @@
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <initializer_list>
+#include <numeric>
+
+#include "config/check.h"
+#include "config/join.h"
+#include "config/layers.h"
+
+namespace switchyard {
+namespace {
+
+std::string text(int64_t number) { return std::to_string(number); }
+
+/// "2", "2 or 4", "1, 2 or 4".
+std::string alternatives(const std::vector<int64_t>& numbers) {
+  std::string result;
+  for (size_t i = 0; i < numbers.size(); ++i) {
+    if (i > 0) result += i + 1 == numbers.size() ? " or " : ", ";
+    result += text(numbers[i]);
+  }
+  return result;
+}
+
+/// Divisors of n: the `count` nearest to `wanted`, ascending.
+std::vector<int64_t> divisors_near(int64_t n, int64_t wanted, size_t count = 4) {
+  std::vector<int64_t> divisors;
+  for (int64_t d = 1; d <= n / d; ++d) {
+    if (n % d != 0) continue;
+    divisors.push_back(d);
+    if (d != n / d) divisors.push_back(n / d);
+  }
+  const auto nearer = [&](int64_t a, int64_t b) {
+    return std::abs(a - wanted) != std::abs(b - wanted)
+               ? std::abs(a - wanted) < std::abs(b - wanted)
+               : a < b;
+  };
+  std::sort(divisors.begin(), divisors.end(), nearer);
+  divisors.resize(std::min(divisors.size(), count));
+  std::sort(divisors.begin(), divisors.end());
+  return divisors;
+}
+
+/// The multiples of n next to `wanted`, below and above.
+std::vector<int64_t> multiples_near(int64_t n, int64_t wanted) {
+  const int64_t below = wanted / n * n;
+  return below == 0 ? std::vector<int64_t>{n} : std::vector<int64_t>{below, below + n};
+}
+
+class CombinationChecker {
+ public:
+  CombinationChecker(const RunConfig& config, int world_size,
+                     const std::function<bool(const std::string&)>& known)
+      : config_(config),
+        model_(config.model),
+        moe_(config.moe),
+        world_(world_size),
+        known_(known) {}
+
+  std::vector<Complaint> check() && {
+    check_run();
+    check_heads();
+    check_layers();
+    check_experts();
+    check_router_type();
+    check_router_groups();
+    check_causality();
+    check_world();
+    check_batch();
+    check_routing_group();
+    check_data();
+    return std::move(complaints_);
+  }
+
+ private:
+  bool know(std::initializer_list<const char*> keys) const {
+    return std::all_of(keys.begin(), keys.end(), [&](const char* key) { return known_(key); });
+  }
+
+  void complain(std::vector<std::string> keys, std::string text_) {
+    complaints_.push_back({std::move(keys), std::move(text_)});
+  }
+
+  void check_run() {
+    const std::string& name = config_.run.name;
+    if (!know({"run.name"})) return;
+    if (name.empty() || name == "." || name == ".." || name.find('/') != std::string::npos) {
+      complain({"run.name"}, "`run.name` is the name of a folder, without `/`; got `" + name +
+                                 "` (run.dir says where it lies)");
+    }
+  }
+
+  void check_heads() {
+    if (!know({"model.num_attention_heads"})) return;
+    const int64_t heads = model_.num_attention_heads;
+    const int64_t kv_heads = model_.num_key_value_heads;
+    if (know({"model.num_key_value_heads"}) && kv_heads != kAuto && heads % kv_heads != 0) {
+      complain({"model.num_key_value_heads", "model.num_attention_heads"},
+               "`model.num_key_value_heads` " + text(kv_heads) +
+                   " does not divide `model.num_attention_heads` " + text(heads) + "; use " +
+                   alternatives(divisors_near(heads, kv_heads)));
+    }
+    if (know({"model.head_dim", "model.hidden_size"})) check_head_dim(heads);
+  }
+
+  void check_head_dim(int64_t heads) {
+    const std::vector<std::string> keys = {"model.head_dim", "model.hidden_size",
+                                           "model.num_attention_heads"};
+    const int64_t hidden = model_.hidden_size;
+    const int64_t head_dim = model_.head_dim;
+    if (head_dim != kAuto && head_dim % 2 != 0) {
+      complain(keys, "`model.head_dim` " + text(head_dim) +
+                         " is odd and RoPE turns pairs of numbers; use " +
+                         alternatives(multiples_near(2, head_dim)));
+    } else if (head_dim == kAuto && hidden % (2 * heads) != 0) {
+      complain({"model.hidden_size", "model.num_attention_heads"},
+               "`model.hidden_size` " + text(hidden) + " does not divide into " + text(heads) +
+                   " heads (`model.num_attention_heads`) of an even width; use " +
+                   alternatives(multiples_near(2 * heads, hidden)) + ", or give `model.head_dim`");
+    }
+  }
+
+  void check_layers() {
+    if (!know({"moe.layers", "model.num_hidden_layers"})) return;
+    const LayerChoice choice = choose_layers(moe_.layers, model_.num_hidden_layers);
+    if (!choice.error.empty()) complain({"moe.layers"}, "`moe.layers` " + choice.error);
+  }
+
+  void check_experts() {
+    if (!know({"moe.num_experts"})) return;
+    const int64_t experts = moe_.num_experts;
+    if (know({"moe.top_k"}) && moe_.top_k > experts) {
+      complain({"moe.top_k", "moe.num_experts"},
+               "`moe.top_k` " + text(moe_.top_k) + " is more than `moe.num_experts` " +
+                   text(experts) + "; use at most " + text(experts));
+    }
+    const int64_t degree = config_.parallel.expert;
+    if (know({"parallel.expert"}) && experts % degree != 0) {
+      complain({"parallel.expert", "moe.num_experts"},
+               "`moe.num_experts` " + text(experts) +
+                   " cannot be shared out evenly to `parallel.expert` " + text(degree) +
+                   " ranks; use " + alternatives(divisors_near(experts, degree)) + " ranks, or " +
+                   alternatives(multiples_near(degree, experts)) + " experts");
+    }
+  }
+
+  void check_router_type() {
+    if (!know({"moe.router.type", "moe.top_k"})) return;
+    const int64_t needed = moe_.router.type == "switch" ? 1 : moe_.router.type == "gshard" ? 2 : 0;
+    if (needed != 0 && moe_.top_k != needed) {
+      complain({"moe.top_k", "moe.router.type"},
+               "`moe.top_k` " + text(moe_.top_k) + " with `moe.router.type` " + moe_.router.type +
+                   ", which needs " + text(needed) + "; use " + text(needed) + ", or type topk");
+    }
+  }
+
+  void check_router_groups() {
+    if (!know({"moe.router.n_group", "moe.router.topk_group", "moe.num_experts", "moe.top_k",
+               "moe.router.group_score"})) {
+      return;
+    }
+    const int64_t groups = moe_.router.n_group;
+    const int64_t chosen = moe_.router.topk_group;
+    if (groups > 1 && moe_.num_experts % groups != 0) {
+      complain({"moe.router.n_group", "moe.num_experts"},
+               "`moe.router.n_group` " + text(groups) + " does not divide `moe.num_experts` " +
+                   text(moe_.num_experts) + "; use " +
+                   alternatives(divisors_near(moe_.num_experts, groups)));
+    } else if (chosen > groups) {
+      complain({"moe.router.topk_group", "moe.router.n_group"},
+               "`moe.router.topk_group` " + text(chosen) + " is more than `moe.router.n_group` " +
+                   text(groups) + "; use at most " + text(groups));
+    } else if (groups > 1) {
+      check_group_size(moe_.num_experts / groups);
+    }
+  }
+
+  void check_group_size(int64_t experts_per_group) {
+    const int64_t reachable = moe_.router.topk_group * experts_per_group;
+    if (reachable < moe_.top_k) {
+      complain({"moe.router.topk_group", "moe.router.n_group", "moe.top_k"},
+               "`moe.router.topk_group` " + text(moe_.router.topk_group) + " groups of " +
+                   text(experts_per_group) + " experts hold fewer than `moe.top_k` " +
+                   text(moe_.top_k) + "; use at least " +
+                   text((moe_.top_k + experts_per_group - 1) / experts_per_group) + " groups");
+    }
+    if (moe_.router.group_score == "top2_sum" && experts_per_group < 2) {
+      complain({"moe.router.group_score", "moe.router.n_group"},
+               "`moe.router.group_score` top2_sum needs 2 experts per group and "
+               "`moe.router.n_group` " +
+                   text(moe_.router.n_group) + " leaves one; use max, or fewer groups");
+    }
+  }
+
+  void check_causality() {
+    if (!know({"moe.allow_noncausal", "moe.capacity.factor", "moe.capacity.eval_factor",
+               "moe.capacity.priority", "moe.router.type"})) {
+      return;
+    }
+    const bool has_capacity = moe_.capacity.factor || moe_.capacity.eval_factor;
+    if (moe_.allow_noncausal || !has_capacity) return;
+    const std::string way_out =
+        "no capacity (`factor: null`, `eval_factor: null`), or `moe.allow_noncausal: true` to "
+        "accept it";
+    if (moe_.router.type == "gshard") {
+      complain({"moe.router.type", "moe.capacity.factor", "moe.capacity.eval_factor"},
+               "`moe.router.type` gshard with a capacity gives first choices their slots before "
+               "second ones, so that later tokens push out earlier ones; use " +
+                   way_out);
+    } else if (moe_.capacity.priority != "position") {
+      complain({"moe.capacity.priority", "moe.capacity.factor", "moe.capacity.eval_factor"},
+               "`moe.capacity.priority` " + moe_.capacity.priority +
+                   " with a capacity lets later tokens push out earlier ones; use position, " +
+                   way_out);
+    }
+  }
+
+  void check_world() {
+    const int64_t degree = config_.parallel.expert;
+    if (world_ == 0 || !know({"parallel.expert"}) || world_ % degree == 0) return;
+    const std::string what = "`parallel.expert` " + text(degree);
+    if (world_ == 1) {
+      complain({"parallel.expert"}, what + " needs " + text(degree) +
+                                        " ranks and this run has one; start it with `mpirun -n " +
+                                        text(degree) + "` (or a multiple), or use 1");
+      return;
+    }
+    std::vector<int64_t> degrees = divisors_near(world_, degree, 64);
+    if (know({"moe.num_experts"})) {
+      std::erase_if(degrees, [&](int64_t d) { return moe_.num_experts % d != 0; });
+    }
+    complain({"parallel.expert"}, what + " does not divide the world of " + text(world_) +
+                                      " ranks; use " + alternatives(degrees) + ", or start " +
+                                      alternatives(multiples_near(degree, world_)) + " ranks");
+  }
+
+  /// Without a known world, the batch must at least fit one rank.
+  void check_batch() {
+    if (!know({"train.global_batch_size", "train.micro_batch_size"})) return;
+    const int64_t micro = config_.train.micro_batch_size;
+    const int64_t global = config_.train.global_batch_size;
+    const int64_t unit = micro * std::max<int64_t>(world_, 1);
+    if (global % unit == 0) return;
+    const std::string product = world_ > 1 ? text(unit) + " = " + text(world_) +
+                                                 " ranks * `train.micro_batch_size` " + text(micro)
+                                           : "`train.micro_batch_size` " + text(micro);
+    complain({"train.global_batch_size", "train.micro_batch_size"},
+             "`train.global_batch_size` " + text(global) + " is not a multiple of " + product +
+                 "; use " + alternatives(multiples_near(unit, global)) + micro_way_out(global));
+  }
+
+  /// The micro-batch size that would fit the global batch instead, if one does.
+  std::string micro_way_out(int64_t global) const {
+    const int64_t ranks = std::max<int64_t>(world_, 1);
+    if (global % ranks != 0) return "";
+    const int64_t micro = config_.train.micro_batch_size;
+    return ", or a micro-batch of " + alternatives(divisors_near(global / ranks, micro, 2));
+  }
+
+  void check_routing_group() {
+    if (!know({"train.micro_batch_size", "moe.group_sequences"})) return;
+    const int64_t micro = config_.train.micro_batch_size;
+    const int64_t group = moe_.group_sequences;
+    if (micro % group == 0) return;
+    complain({"moe.group_sequences", "train.micro_batch_size"},
+             "`train.micro_batch_size` " + text(micro) +
+                 " is not a multiple of `moe.group_sequences` " + text(group) +
+                 ", and a routing group lies inside one micro-batch; use groups of " +
+                 alternatives(divisors_near(micro, group)) + ", or a micro-batch of " +
+                 alternatives(multiples_near(group, micro)));
+  }
+
+  void check_data() {
+    if (!know({"data.path"})) return;
+    for (size_t i = 0; i < config_.data.path.size(); ++i) {
+      if (!config_.data.path[i].path.empty()) continue;
+      const std::string item = item_key("data.path", i, config_.data.path.size());
+      complain({item},
+               "`" + item + "` has no folder; give the one that `switchyard prepare` wrote");
+    }
+  }
+
+  const RunConfig& config_;
+  const ModelConfig& model_;
+  const MoeConfig& moe_;
+  const int64_t world_;
+  const std::function<bool(const std::string&)>& known_;
+  std::vector<Complaint> complaints_;
+};
+
+}  // namespace
+
+std::vector<Complaint> check_combinations(const RunConfig& config, int world_size,
+                                          const std::function<bool(const std::string&)>& known) {
+  return CombinationChecker(config, world_size, known).check();
+}
+
+}  // namespace switchyard

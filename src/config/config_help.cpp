@@ -1,0 +1,109 @@
+#include <algorithm>
+#include <string_view>
+
+#include "config/fields.h"
+#include "config/format_value.h"
+#include "config/load_config.h"
+
+namespace switchyard {
+namespace {
+
+constexpr size_t kWidth = 96;
+constexpr std::string_view kIndent = "      ";
+
+/// The text in lines of at most kWidth letters, each indented.
+std::string wrapped(std::string_view text) {
+  std::string result;
+  std::string line(kIndent);
+  while (!text.empty()) {
+    const size_t end = std::min(text.find(' '), text.size());
+    if (line.size() > kIndent.size() && line.size() + end > kWidth) {
+      result += line + "\n";
+      line = kIndent;
+    }
+    if (line.size() > kIndent.size()) line += ' ';
+    line += text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return result + line + "\n";
+}
+
+std::string type_of(int64_t) { return "integer"; }
+std::string type_of(double) { return "number"; }
+std::string type_of(bool) { return "true or false"; }
+std::string type_of(const std::string&) { return "text"; }
+std::string type_of(const std::vector<double>&) { return "list of numbers"; }
+std::string type_of(const std::vector<std::string>&) { return "list of texts"; }
+std::string type_of(const std::map<std::string, double>&) { return "mapping of names to numbers"; }
+
+template <typename T>
+std::string type_of(const std::optional<T>&) {
+  return type_of(T{});
+}
+
+/// "integer, at least 1, or auto (num_attention_heads)".
+std::string allowed(const std::string& type, const Rule& rule) {
+  std::string text = rule.words.empty() ? type : join(rule.words, " | ");
+  const std::string range = describe_range(rule.max == kMaxCount ? at_least(rule.min) : rule);
+  if (!range.empty()) text += ", " + range;
+  if (!rule.auto_means.empty()) text += ", or auto: " + std::string(rule.auto_means);
+  if (!rule.null_means.empty()) text += ", or null: " + std::string(rule.null_means);
+  return text;
+}
+
+class HelpWriter {
+ public:
+  HelpWriter(std::string path, std::string& help) : path_(std::move(path)), help_(help) {}
+
+  template <typename T>
+  void operator()(std::string_view key, const T& value, const Rule& rule, std::string_view text) {
+    entry(key, format_value(value, rule), allowed(type_of(value), rule), text);
+  }
+
+  template <typename Section>
+  void section(std::string_view key, const Section& value, std::string_view text) {
+    heading(key, text);
+    HelpWriter inner(join_key(path_, key), help_);
+    describe(inner, value);
+  }
+
+  template <typename Item>
+  void list(std::string_view key, const std::vector<Item>&, std::string_view text) {
+    section(key, Item{}, text);
+  }
+
+  void layers(std::string_view key, const std::string& value, std::string_view text) {
+    entry(key, value, "all | none | every:N | last:N | list of integers", text);
+  }
+
+ private:
+  void heading(std::string_view key, std::string_view text) {
+    help_ += '\n';
+    help_ += join_key(path_, key) + ": ";
+    help_ += text;
+    help_ += "\n\n";
+  }
+
+  void entry(std::string_view key, const std::string& value, const std::string& takes,
+             std::string_view text) {
+    help_ += "  " + join_key(path_, key) + ": " + value + "    (" + takes + ")\n" + wrapped(text);
+  }
+
+  const std::string path_;
+  std::string& help_;
+};
+
+}  // namespace
+
+std::string config_help() {
+  std::string help =
+      "Every key of CONFIG.yaml with its default and, in brackets, what it takes. Only what\n"
+      "differs from the default need be written; `--set key=value` takes the same names.\n\n"
+      "extends: FILE    A config that this one lays its keys upon; relative to this file.\n";
+  HelpWriter writer("", help);
+  const RunConfig defaults;
+  describe(writer, defaults);
+  return help;
+}
+
+}  // namespace switchyard

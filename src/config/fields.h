@@ -1,0 +1,313 @@
+#pragma once
+
+#include "config/rule.h"
+#include "config/run_config.h"
+
+// Every key of a config: its name, what it takes, what it means and what to do
+// with it. Reading, writing, checking, help and the suggestions for a mistyped
+// key are all made from these lines. Defaults and types are run_config.h's.
+//
+//   visit(key, value, rule, text)    a value
+//   visit.section(key, value, text)  a mapping of further keys
+//   visit.list(key, values, text)    one mapping, or a list of several
+//   visit.layers(key, value, text)   a choice of decoder layers
+
+namespace switchyard {
+
+template <typename Visitor, SectionOf<RunSection> Section>
+void describe(Visitor& visit, Section& run) {
+  visit("name", run.name, anything(), "Name of the run; its folder is DIR/NAME.");
+  visit("dir", run.dir, anything(), "Folder that holds the runs.");
+  visit("seed", run.seed, at_least(0),
+        "Seed of every draw: initial weights, order of the samples, jitter, dropout. The same "
+        "seed gives the same numbers on any layout.");
+}
+
+template <typename Visitor, SectionOf<DataSource> Section>
+void describe(Visitor& visit, Section& source) {
+  visit("path", source.path, anything(), "Folder that `switchyard prepare` wrote.");
+  visit("weight", source.weight, above(0),
+        "Share of the samples that come from here, relative to the other sources' weights.");
+  visit("name", source.name, anything(),
+        "Name in messages and metrics; empty: the name in the folder's meta.json.");
+}
+
+template <typename Visitor, SectionOf<DataConfig> Section>
+void describe(Visitor& visit, Section& data) {
+  visit.list("path", data.path,
+             "The training data: a folder, or a blend as a list of {path, weight, name}. "
+             "`plan` and `parity` of shapes need none.");
+  visit("sequence_length", data.sequence_length, count(1),
+        "Tokens per sample. Activation memory grows in proportion, attention's work with the "
+        "square.");
+  visit("mask_documents", data.mask_documents, anything(),
+        "Stop attention at document ends, so that a token sees its own document only.");
+}
+
+template <typename Visitor, SectionOf<ModelConfig> Section>
+void describe(Visitor& visit, Section& model) {
+  visit("vocab_size", model.vocab_size,
+        count(1).or_auto("the data's meta.json, padded to a multiple of 64"),
+        "Rows of the embedding table. May be larger than the data's vocabulary, not smaller.");
+  visit("hidden_size", model.hidden_size, count(1),
+        "Width of the residual stream. Multiples of 64 run fastest.");
+  visit("num_hidden_layers", model.num_hidden_layers, between(1, 100000), "Decoder layers.");
+  visit("num_attention_heads", model.num_attention_heads, count(1),
+        "Query heads of each attention.");
+  visit("num_key_value_heads", model.num_key_value_heads, count(1).or_auto("num_attention_heads"),
+        "Key and value heads; must divide num_attention_heads. Fewer shrink the cache of "
+        "generation (grouped-query attention).");
+  visit("head_dim", model.head_dim, count(1).or_auto("hidden_size / num_attention_heads"),
+        "Width of one head; even, because RoPE turns pairs.");
+  visit("intermediate_size", model.intermediate_size, count(1),
+        "Inner width of the dense layers' feed-forward. Experts have "
+        "moe.expert_intermediate_size.");
+  visit("ffn", model.ffn, one_of({"swiglu", "geglu", "gelu", "relu"}),
+        "Feed-forward of dense layers and experts: with a gate (swiglu, geglu: three matrices) "
+        "or without (gelu, relu: two).");
+  visit("dropout", model.dropout, share_below(1),
+        "Share of the residual branches' outputs that is set to zero in training.");
+  visit("init_std", model.init_std, above(0), "Standard deviation of the initial weights.");
+  visit("rope_theta", model.rope_theta, above(0),
+        "Base of the rotary position embedding; larger reaches further.");
+  visit("rms_norm_eps", model.rms_norm_eps, above(0), "Added to the mean square inside RMSNorm.");
+  visit("qk_norm", model.qk_norm, one_of({"none", "head", "full"}),
+        "RMSNorm of queries and keys: none, over each head (Qwen3), or over all heads at once "
+        "(OLMoE).");
+  visit("attention_bias", model.attention_bias, anything(),
+        "Bias of the query, key and value projections (Qwen2).");
+  visit("tie_word_embeddings", model.tie_word_embeddings, anything(),
+        "Use the embedding table as the output projection too.");
+}
+
+template <typename Visitor, SectionOf<RouterConfig> Section>
+void describe(Visitor& visit, Section& router) {
+  visit("type", router.type, one_of({"topk", "switch", "gshard"}),
+        "topk: the K best experts (Mixtral, DeepSeek, Qwen). switch: the best one, weighted by "
+        "its probability; needs top_k 1. gshard: the best, and the second by "
+        "second_expert_policy; needs top_k 2.");
+  visit("score", router.score, one_of({"softmax", "sigmoid"}),
+        "What turns the router's logits into weights (topk only).");
+  visit("normalize", router.normalize, anything(),
+        "Make the weights of a token's K experts sum to 1 (topk only).");
+  visit("scaling_factor", router.scaling_factor, above(0),
+        "Multiplies the experts' weights after normalizing (DeepSeek-V3: 2.5).");
+  visit("jitter_eps", router.jitter_eps, share_below(1),
+        "The router's input is multiplied by uniform draws from 1-eps to 1+eps in training "
+        "(Switch: 0.01). 0: off.");
+  visit("selection_bias", router.selection_bias, anything(),
+        "Balance without a loss: a bias per expert, added for the choice only and moved after "
+        "each step towards even load. Set moe.balance to [] with it, or its coef low.");
+  visit("bias_update_rate", router.bias_update_rate, at_least(0),
+        "How far selection_bias moves in a step.");
+  visit("n_group", router.n_group, count(1),
+        "Experts are split into so many groups, of which topk_group are searched (topk only). "
+        "1: off.");
+  visit("topk_group", router.topk_group, count(1), "Groups that a token may choose from.");
+  visit("group_score", router.group_score, one_of({"max", "top2_sum"}),
+        "A group's score: its best expert's (DeepSeek-V2) or the sum of its two best "
+        "(DeepSeek-V3).");
+  visit("second_expert_policy", router.second_expert_policy,
+        one_of({"all", "none", "random", "threshold", "sampling"}),
+        "gshard: whether the second expert is used: always, never, with a probability of twice "
+        "its weight, above second_threshold, or drawn from the probabilities.");
+  visit("second_threshold", router.second_threshold, between(0, 1),
+        "gshard: the least weight of a second expert under policy threshold.");
+  visit("normalize_gate", router.normalize_gate, one_of({"before_drop", "after_drop"}),
+        "gshard: make the two weights sum to 1 before or after tokens over capacity are "
+        "dropped.");
+}
+
+template <typename Visitor, SectionOf<CapacityConfig> Section>
+void describe(Visitor& visit, Section& capacity) {
+  visit("factor", capacity.factor, above(0).or_null("dropless: no token is dropped"),
+        "Slots per expert in training, relative to an even load. 1.0 to 2.0 bounds memory and "
+        "drops the overflow.");
+  visit("eval_factor", capacity.eval_factor, above(0).or_null("dropless"),
+        "The same in evaluation and generation.");
+  visit("scope", capacity.scope, one_of({"group", "rank"}),
+        "What the slots are counted over: a routing group (moe.group_sequences), or all tokens "
+        "of a rank, for comparison only: the model then depends on the layout.");
+  visit("priority", capacity.priority, one_of({"position", "choice", "probability", "random"}),
+        "Who gets a slot first: earlier tokens (causal), first choices before second ones, "
+        "higher probabilities, or a draw. All but position look at later tokens and need "
+        "moe.allow_noncausal.");
+  visit("round", capacity.round, one_of({"ceil", "floor", "nearest"}),
+        "How factor * K * tokens / experts becomes a whole number of slots.");
+  visit("counts_k", capacity.counts_k, anything(),
+        "Whether the K of top_k is in that product; Switch and mesh-tensorflow leave it out.");
+  visit("min", capacity.min, count(0), "Least slots per expert.");
+  visit("multiple_of", capacity.multiple_of, count(1),
+        "Slots are rounded up to a multiple of this.");
+}
+
+template <typename Visitor, SectionOf<BalanceConfig> Section>
+void describe(Visitor& visit, Section& balance) {
+  visit("type", balance.type, one_of({"switch", "gshard", "topk", "hf"}),
+        "switch: first choices (Switch eq. 4). gshard: the same, by group (GShard). topk: all K "
+        "choices, 1 at balance (MegaBlocks, DeepSeek). hf: all K choices, over all layers at "
+        "once, K at balance (transformers).");
+  visit("coef", balance.coef, at_least(0), "Weight in the loss. 0: measured, not trained.");
+  visit("scope", balance.scope, one_of({"group", "global", "global_lagged", "micro_batch"}),
+        "Tokens over which the load is counted: a routing group; the whole step (under "
+        "accumulation by a pass that only counts); the step before; or all ranks of one "
+        "micro-step, which depends on the layout.");
+  visit("layer_reduce", balance.layer_reduce, one_of({"mean", "sum"}),
+        "Over the MoE layers. hf ignores it.");
+}
+
+template <typename Visitor, SectionOf<ZLossConfig> Section>
+void describe(Visitor& visit, Section& z_loss) {
+  visit("coef", z_loss.coef, at_least(0), "Weight in the loss (ST-MoE: 0.001). 0: off.");
+  visit("layer_reduce", z_loss.layer_reduce, one_of({"mean", "sum"}), "Over the MoE layers.");
+}
+
+template <typename Visitor, SectionOf<SharedExpertsConfig> Section>
+void describe(Visitor& visit, Section& shared) {
+  visit("num", shared.num, count(0), "Experts that every token passes. 0: none.");
+  visit("intermediate_size", shared.intermediate_size, count(1), "Inner width of each.");
+  visit("gated", shared.gated, anything(),
+        "Multiply their output by a sigmoid gate of the token (Qwen2-MoE).");
+}
+
+template <typename Visitor, SectionOf<MoeConfig> Section>
+void describe(Visitor& visit, Section& moe) {
+  visit.layers("layers", moe.layers,
+               "Decoder layers whose feed-forward is a mixture of experts: all, none, every:N "
+               "(layers N-1, 2N-1, ...), last:N, or a list of indices from 0. The others are "
+               "dense.");
+  visit("num_experts", moe.num_experts, count(1), "Experts of each MoE layer.");
+  visit("top_k", moe.top_k, count(1), "Experts per token.");
+  visit("expert_intermediate_size", moe.expert_intermediate_size, count(1),
+        "Inner width of one expert.");
+  visit("allow_noncausal", moe.allow_noncausal, anything(),
+        "Permit routing in which later tokens decide about earlier ones. Generation then differs "
+        "from training.");
+  visit("expert_dropout", moe.expert_dropout, share_below(1),
+        "Dropout inside the experts (Switch, fine-tuning: 0.4).");
+  visit("group_sequences", moe.group_sequences, count(1),
+        "Consecutive sequences that form a routing group: the unit of capacity and of the "
+        "balance loss. Must divide train.micro_batch_size.");
+  visit.section("router", moe.router, "How a token's experts are chosen and weighted.");
+  visit.section("capacity", moe.capacity, "Slots per expert, for runs that drop tokens.");
+  visit.list("balance", moe.balance, "The load-balancing loss, or a list of several. []: none.");
+  visit.section("z_loss", moe.z_loss, "Keeps the router's logits small (ST-MoE).");
+  visit.section("shared_experts", moe.shared_experts, "Experts beside the routed ones.");
+}
+
+template <typename Visitor, SectionOf<ParallelConfig> Section>
+void describe(Visitor& visit, Section& parallel) {
+  visit("expert", parallel.expert, count(1),
+        "Ranks that share one set of experts. Must divide moe.num_experts and the number of "
+        "ranks. More saves memory and sends tokens over the network.");
+  visit("order", parallel.order, one_of({"expert_inner", "data_inner"}),
+        "Which ranks are neighbours: those that exchange tokens, or those that hold the same "
+        "experts.");
+}
+
+template <typename Visitor, SectionOf<ZeroConfig> Section>
+void describe(Visitor& visit, Section& zero) {
+  visit("stage", zero.stage,
+        between(0, 1).refuse("2", "is not built yet; use 1").refuse("3", "is not built yet; use 1"),
+        "What is partitioned over the ranks that hold the same weights: 0 nothing, 1 the "
+        "optimizer's state.");
+}
+
+template <typename Visitor, SectionOf<ScheduleConfig> Section>
+void describe(Visitor& visit, Section& schedule) {
+  visit("type", schedule.type, one_of({"constant", "linear", "cosine", "wsd", "inverse_sqrt"}),
+        "The learning rate's course after warm-up. wsd: constant, then down over the last "
+        "decay_fraction of the steps.");
+  visit("warmup_steps", schedule.warmup_steps, at_least(0),
+        "Steps in which the learning rate rises from 0 to optim.lr.");
+  visit("min_lr_ratio", schedule.min_lr_ratio, between(0, 1),
+        "The last learning rate, as a share of optim.lr.");
+  visit("decay_fraction", schedule.decay_fraction, between(0, 1),
+        "wsd: the share of train.steps in which the learning rate falls.");
+}
+
+template <typename Visitor, SectionOf<OptimConfig> Section>
+void describe(Visitor& visit, Section& optim) {
+  visit("type", optim.type, one_of({"adamw"}), "The optimizer.");
+  visit("lr", optim.lr, at_least(0), "Peak learning rate.");
+  visit("betas", optim.betas, share_below(1).times(2),
+        "AdamW's decay of the first and of the second moment.");
+  visit("eps", optim.eps, above(0), "AdamW's epsilon.");
+  visit("weight_decay", optim.weight_decay, at_least(0),
+        "Decoupled weight decay, of matrices only.");
+  visit("grad_clip", optim.grad_clip, at_least(0),
+        "Largest norm of the whole gradient. 0: no clipping.");
+  visit("lr_scale", optim.lr_scale, at_least(0),
+        "Factors on the learning rate by parameter name, where * stands for any text: "
+        "{\"*.mlp.gate.*\": 0.1}.");
+  visit.section("schedule", optim.schedule, "The learning rate over the steps.");
+}
+
+template <typename Visitor, SectionOf<TrainConfig> Section>
+void describe(Visitor& visit, Section& train) {
+  visit("steps", train.steps, at_least(0), "Optimizer steps of the whole run.");
+  visit("device", train.device,
+        one_of({"cpu"}).refuse("cuda",
+                               "needs a binary with CUDA: looked for the CUDA backend in this one "
+                               "and found only cpu; use cpu"),
+        "What computes.");
+  visit("threads", train.threads, count(1).or_auto("cores / ranks on this host"),
+        "Processor threads per rank.");
+  visit("global_batch_size", train.global_batch_size, count(1),
+        "Samples per optimizer step, over all ranks. A multiple of ranks * micro_batch_size; the "
+        "rest is accumulation.");
+  visit("micro_batch_size", train.micro_batch_size, count(1),
+        "Samples that one rank computes at a time. Changes speed and memory, not the result.");
+  visit("precision", train.precision, one_of({"auto", "fp32", "bf16"}),
+        "Arithmetic of the matrix products; auto: bf16 where the processor or GPU has it.");
+  visit("recompute", train.recompute,
+        one_of({"none"})
+            .refuse("selective", "is not built yet; use none")
+            .refuse("full", "is not built yet; use none"),
+        "Activations that are computed again in backward instead of kept.");
+  visit("eval_interval", train.eval_interval, at_least(0), "Steps between evaluations. 0: none.");
+  visit("eval_batches", train.eval_batches, count(1),
+        "Global batches per evaluation during training.");
+  visit("log_interval", train.log_interval, at_least(0),
+        "Steps between lines of metrics.jsonl and of the console. 0: none.");
+  visit("freeze", train.freeze, anything(),
+        "Names of parameters that are not trained, where * stands for any text: "
+        "[\"model.embed_tokens.*\"].");
+  visit("max_skipped_steps", train.max_skipped_steps, at_least(0),
+        "Steps with a non-finite gradient that are skipped before the run stops (exit 86).");
+  visit("check_replicas_interval", train.check_replicas_interval, at_least(0),
+        "Steps between comparisons of the replicated weights over the ranks. 0: none.");
+}
+
+template <typename Visitor, SectionOf<CheckpointConfig> Section>
+void describe(Visitor& visit, Section& checkpoint) {
+  visit("interval", checkpoint.interval, at_least(0),
+        "Steps between saves; the last step also saves. 0: never.");
+  visit("keep", checkpoint.keep, count(1), "Newest checkpoints that are kept.");
+  visit("async", checkpoint.async, anything(), "Write in the background, from a copy in memory.");
+  visit("load_from", checkpoint.load_from, anything().or_null("start from random weights"),
+        "Checkpoint, run folder or Hugging Face folder to start from. Keys left out of model and "
+        "moe come from it; keys given must agree with it.");
+}
+
+template <typename Visitor, SectionOf<WatchdogConfig> Section>
+void describe(Visitor& visit, Section& watchdog) {
+  visit("timeout_seconds", watchdog.timeout_seconds, count(0),
+        "A collective that takes longer ends the job and is named (exit 75). 0: never.");
+}
+
+template <typename Visitor, SectionOf<RunConfig> Section>
+void describe(Visitor& visit, Section& config) {
+  visit.section("run", config.run, "Name, place and seed.");
+  visit.section("data", config.data, "What is learned from.");
+  visit.section("model", config.model, "The decoder.");
+  visit.section("moe", config.moe, "The mixture of experts.");
+  visit.section("parallel", config.parallel, "How the ranks share the work.");
+  visit.section("zero", config.zero, "How the ranks share the optimizer's state.");
+  visit.section("optim", config.optim, "The update.");
+  visit.section("train", config.train, "Steps, batches and arithmetic.");
+  visit.section("checkpoint", config.checkpoint, "Saving, and starting from a save.");
+  visit.section("watchdog", config.watchdog, "Hangs.");
+}
+
+}  // namespace switchyard
