@@ -256,6 +256,13 @@ std::string folder_of(const std::string& path) {
   return slash == 0 ? "/" : path.substr(0, slash);
 }
 
+bool is_plain_name(std::string_view name) {
+  constexpr std::string_view kAllowed =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+  return !name.empty() && name.size() <= 128 && name != "." && name != ".." &&
+         name.find_first_not_of(kAllowed) == std::string_view::npos;
+}
+
 void make_folder(const std::string& path) {
   if (::mkdir(path.c_str(), 0777) != 0) throw_errno("create", path);
 }
@@ -283,6 +290,23 @@ std::vector<std::string> list_folder(const std::string& folder) {
 
 void rename_path(const std::string& from, const std::string& to) {
   if (::rename(from.c_str(), to.c_str()) != 0) throw_errno("rename " + from + " to", to);
+}
+
+bool swap_in_folder(const std::string& from, const std::string& to) {
+  std::error_code error;
+  if (!std::filesystem::exists(std::filesystem::symlink_status(to, error))) {
+    rename_path(from, to);
+    return false;
+  }
+  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) == 0) return true;
+  if (errno != EINVAL && errno != ENOSYS && errno != EXDEV) {
+    throw_errno("exchange " + from + " with", to);
+  }
+  const std::string aside = temporary_name(to);
+  rename_path(to, aside);
+  rename_path(from, to);
+  rename_path(aside, from);
+  return true;
 }
 
 void remove_tree(const std::string& path) {

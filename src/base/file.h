@@ -125,6 +125,10 @@ void sync_folder(const std::string& folder);
 /// The folder that holds `path`: "." for a bare name.
 std::string folder_of(const std::string& path);
 
+/// Whether a name out of a file may be used in a path: 1 to 128 of A-Z a-z 0-9
+/// . _ - and neither "." nor "..", so that it cannot leave its folder.
+bool is_plain_name(std::string_view name);
+
 /// Makes one folder; its parent exists, it does not.
 void make_folder(const std::string& path);
 
@@ -136,6 +140,11 @@ std::vector<std::string> list_folder(const std::string& folder);
 
 /// Atomic on one file system; replaces a file `to`.
 void rename_path(const std::string& from, const std::string& to);
+
+/// Puts the folder `from` at `to`. When a folder is there, the two change places
+/// in one step where the file system can (RENAME_EXCHANGE), and in two renames
+/// where it cannot; it is found at `from` afterwards. Returns whether it was.
+bool swap_in_folder(const std::string& from, const std::string& to);
 
 /// Removes a file or a folder with all below it, never following links; content
 /// when there is nothing.

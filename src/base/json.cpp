@@ -75,6 +75,59 @@ nlohmann::json read_json_file(const std::string& path, JsonLimits limits) {
   return parse_json(read_file(path, limits.bytes), path, limits);
 }
 
+JsonFields::JsonFields(const nlohmann::json& object, std::string where)
+    : object_(object), where_(std::move(where)) {
+  if (!object.is_object()) throw DataError(where_ + ": not a JSON object");
+}
+
+const nlohmann::json& JsonFields::take(const std::string& key) {
+  const auto found = object_.find(key);
+  if (found == object_.end()) throw DataError(named(key) + " is missing");
+  taken_.insert(key);
+  return *found;
+}
+
+const nlohmann::json& JsonFields::object(const std::string& key) {
+  const nlohmann::json& value = take(key);
+  if (!value.is_object()) throw DataError(named(key) + " is not an object");
+  return value;
+}
+
+const nlohmann::json& JsonFields::array(const std::string& key) {
+  const nlohmann::json& value = take(key);
+  if (!value.is_array()) throw DataError(named(key) + " is not an array");
+  return value;
+}
+
+const std::string& JsonFields::text(const std::string& key) {
+  const nlohmann::json& value = take(key);
+  if (!value.is_string()) throw DataError(named(key) + " is not a string");
+  return value.get_ref<const std::string&>();
+}
+
+uint64_t JsonFields::number(const std::string& key) { return as_number(take(key), named(key)); }
+
+int64_t JsonFields::count(const std::string& key) { return as_count(take(key), named(key)); }
+
+void JsonFields::finish() const {
+  for (const auto& [key, value] : object_.items()) {
+    if (!taken_.contains(key)) throw DataError(named(key) + " is not known here");
+  }
+}
+
+uint64_t JsonFields::as_number(const nlohmann::json& value, const std::string& what) {
+  if (!value.is_number_unsigned()) {
+    throw DataError(what + " is not an unsigned integer of 64 bits");
+  }
+  return value.get<uint64_t>();
+}
+
+int64_t JsonFields::as_count(const nlohmann::json& value, const std::string& what) {
+  const uint64_t number = as_number(value, what);
+  if (number > static_cast<uint64_t>(INT64_MAX)) throw DataError(what + " is too large");
+  return static_cast<int64_t>(number);
+}
+
 std::string number_text(double value) {
   if (!std::isfinite(value)) return "null";
   char buffer[32];
