@@ -250,12 +250,15 @@ class CombinationChecker {
                  "; use " + alternatives(multiples_near(unit, global)) + micro_way_out(global));
   }
 
-  /// The micro-batch size that would fit the global batch instead, if one does.
+  /// The micro-batch sizes that would fit the global batch instead, if any do.
   std::string micro_way_out(int64_t global) const {
     const int64_t ranks = std::max<int64_t>(world_, 1);
     if (global % ranks != 0) return "";
-    const int64_t micro = config_.train.micro_batch_size;
-    return ", or a micro-batch of " + alternatives(divisors_near(global / ranks, micro, 2));
+    std::vector<int64_t> sizes = divisors_near(global / ranks, config_.train.micro_batch_size, 2);
+    std::erase_if(sizes, [&](int64_t size) {
+      return know({"moe.group_sequences"}) && size % moe_.group_sequences != 0;
+    });
+    return sizes.empty() ? "" : ", or a micro-batch of " + alternatives(sizes);
   }
 
   void check_routing_group() {

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 
 #include "config/check.h"
 #include "config/fields.h"
@@ -50,9 +51,14 @@ class ValueChecker {
 
   void check_number(const std::string& key, double value, const std::string& text,
                     const Rule& rule) {
-    if (is_refused(key, text, rule) || rule.allows(value)) return;
-    const std::string range = describe_range(rule);
-    complain(key, "must be " + (range.empty() ? "a finite number" : range) + ", got " + text);
+    if (is_refused(key, text, rule)) return;
+    if (!std::isfinite(value)) {
+      complain(key, "must be a finite number, got " + text);
+    } else if (value > kMaxCount && rule.max == kMaxCount) {
+      complain(key, "must be below 2^31, got " + text);
+    } else if (!rule.allows(value)) {
+      complain(key, "must be " + describe_range(rule) + ", got " + text);
+    }
   }
 
   void check(const std::string& key, int64_t value, const Rule& rule) {
@@ -102,21 +108,24 @@ class ValueChecker {
   std::vector<Complaint>& complaints_;
 };
 
+std::string bound(double value) {
+  const bool whole = value == std::floor(value) && std::abs(value) < 1e15;
+  return whole ? std::to_string(static_cast<int64_t>(value)) : format_real(value);
+}
+
 std::string describe_min(const Rule& rule) {
-  return (rule.min_open ? "above " : "at least ") + format_real(rule.min);
+  return (rule.min_open ? "above " : "at least ") + bound(rule.min);
 }
 
 std::string describe_max(const Rule& rule) {
-  const bool whole = rule.max == kMaxCount;
-  return (rule.max_open ? "below " : "at most ") +
-         (whole ? std::to_string(static_cast<int64_t>(rule.max)) : format_real(rule.max));
+  return (rule.max_open ? "below " : "at most ") + bound(rule.max);
 }
 
 }  // namespace
 
 std::string describe_range(const Rule& rule) {
   const bool has_min = rule.min > -std::numeric_limits<double>::infinity();
-  const bool has_max = rule.max < std::numeric_limits<double>::infinity();
+  const bool has_max = rule.max < kMaxCount;
   const std::string between = has_min && has_max ? " and " : "";
   return (has_min ? describe_min(rule) : "") + between + (has_max ? describe_max(rule) : "");
 }

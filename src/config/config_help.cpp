@@ -28,24 +28,34 @@ std::string wrapped(std::string_view text) {
   return result + line + "\n";
 }
 
-std::string type_of(int64_t) { return "integer"; }
-std::string type_of(double) { return "number"; }
-std::string type_of(bool) { return "true or false"; }
-std::string type_of(const std::string&) { return "text"; }
-std::string type_of(const std::vector<double>&) { return "list of numbers"; }
-std::string type_of(const std::vector<std::string>&) { return "list of texts"; }
-std::string type_of(const std::map<std::string, double>&) { return "mapping of names to numbers"; }
-
-template <typename T>
-std::string type_of(const std::optional<T>&) {
-  return type_of(T{});
+std::string number_type(const char* type, const Rule& rule, const char* each = ", ") {
+  const std::string range = describe_range(rule);
+  return range.empty() ? type : type + (each + range);
 }
 
-/// "integer, at least 1, or auto (num_attention_heads)".
-std::string allowed(const std::string& type, const Rule& rule) {
-  std::string text = rule.words.empty() ? type : join(rule.words, " | ");
-  const std::string range = describe_range(rule.max == kMaxCount ? at_least(rule.min) : rule);
-  if (!range.empty()) text += ", " + range;
+std::string type_of(int64_t, const Rule& rule) { return number_type("integer", rule); }
+std::string type_of(double, const Rule& rule) { return number_type("number", rule); }
+std::string type_of(bool, const Rule&) { return "true or false"; }
+std::string type_of(const std::string&, const Rule& rule) {
+  return rule.words.empty() ? "text" : join(rule.words, " | ");
+}
+std::string type_of(const std::vector<double>&, const Rule& rule) {
+  const std::string type = "list of " + std::to_string(rule.length) + " numbers";
+  return number_type(type.c_str(), rule, ", each ");
+}
+std::string type_of(const std::vector<std::string>&, const Rule&) { return "list of texts"; }
+std::string type_of(const std::map<std::string, double>&, const Rule& rule) {
+  return number_type("mapping of names to numbers", rule, ", each ");
+}
+template <typename T>
+std::string type_of(const std::optional<T>&, const Rule& rule) {
+  return type_of(T{}, rule);
+}
+
+/// "integer, at least 1, or auto: num_attention_heads".
+template <typename T>
+std::string allowed(const T& value, const Rule& rule) {
+  std::string text = type_of(value, rule);
   if (!rule.auto_means.empty()) text += ", or auto: " + std::string(rule.auto_means);
   if (!rule.null_means.empty()) text += ", or null: " + std::string(rule.null_means);
   return text;
@@ -57,7 +67,7 @@ class HelpWriter {
 
   template <typename T>
   void operator()(std::string_view key, const T& value, const Rule& rule, std::string_view text) {
-    entry(key, format_value(value, rule), allowed(type_of(value), rule), text);
+    entry(key, format_value(value, rule), allowed(value, rule), text);
   }
 
   template <typename Section>
@@ -79,9 +89,8 @@ class HelpWriter {
  private:
   void heading(std::string_view key, std::string_view text) {
     help_ += '\n';
-    help_ += join_key(path_, key) + ": ";
-    help_ += text;
-    help_ += "\n\n";
+    help_ += join_key(path_, key) + "\n";
+    help_ += wrapped(text);
   }
 
   void entry(std::string_view key, const std::string& value, const std::string& takes,

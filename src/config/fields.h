@@ -35,8 +35,7 @@ void describe(Visitor& visit, Section& source) {
 template <typename Visitor, SectionOf<DataConfig> Section>
 void describe(Visitor& visit, Section& data) {
   visit.list("path", data.path,
-             "The training data: a folder, or a blend as a list of {path, weight, name}. "
-             "`plan` and `parity` of shapes need none.");
+             "The training data: a folder, or a blend as a list of {path, weight, name}.");
   visit("sequence_length", data.sequence_length, count(1),
         "Tokens per sample. Activation memory grows in proportion, attention's work with the "
         "square.");

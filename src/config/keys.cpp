@@ -1,6 +1,6 @@
 #include "config/keys.h"
 
-#include <algorithm>
+#include <array>
 
 #include "config/fields.h"
 #include "config/join.h"
@@ -48,6 +48,50 @@ std::vector<Key> collect_keys() {
   return keys;
 }
 
+struct ForeignName {
+  std::string_view name;
+  std::string_view path;
+};
+
+/// What other trainers and Hugging Face's config.json call our keys, where the
+/// names are too far apart to pass for mistyped.
+constexpr std::array kForeignNames = {
+    ForeignName{"aux_loss_coef", "moe.balance.coef"},
+    ForeignName{"batch_size", "train.global_batch_size"},
+    ForeignName{"capacity_factor", "moe.capacity.factor"},
+    ForeignName{"clip_grad", "optim.grad_clip"},
+    ForeignName{"eval_capacity_factor", "moe.capacity.eval_factor"},
+    ForeignName{"expert_parallel", "parallel.expert"},
+    ForeignName{"expert_parallel_size", "parallel.expert"},
+    ForeignName{"ffn_hidden_size", "model.intermediate_size"},
+    ForeignName{"gradient_clipping", "optim.grad_clip"},
+    ForeignName{"hidden_act", "model.ffn"},
+    ForeignName{"learning_rate", "optim.lr"},
+    ForeignName{"max_grad_norm", "optim.grad_clip"},
+    ForeignName{"max_steps", "train.steps"},
+    ForeignName{"moe_intermediate_size", "moe.expert_intermediate_size"},
+    ForeignName{"n_routed_experts", "moe.num_experts"},
+    ForeignName{"n_shared_experts", "moe.shared_experts.num"},
+    ForeignName{"norm_topk_prob", "moe.router.normalize"},
+    ForeignName{"num_experts_per_tok", "moe.top_k"},
+    ForeignName{"num_layers", "model.num_hidden_layers"},
+    ForeignName{"num_local_experts", "moe.num_experts"},
+    ForeignName{"routed_scaling_factor", "moe.router.scaling_factor"},
+    ForeignName{"router_aux_loss_coef", "moe.balance.coef"},
+    ForeignName{"router_jitter_noise", "moe.router.jitter_eps"},
+    ForeignName{"save_interval", "checkpoint.interval"},
+    ForeignName{"scoring_func", "moe.router.score"},
+    ForeignName{"seq_length", "data.sequence_length"},
+    ForeignName{"zero_stage", "zero.stage"},
+};
+
+std::string_view our_name(std::string_view name) {
+  for (const ForeignName& foreign : kForeignNames) {
+    if (foreign.name == name) return foreign.path;
+  }
+  return "";
+}
+
 Suggestion belongs_elsewhere(const std::vector<Key>& homes) {
   std::vector<std::string> sections;
   for (const Key& home : homes) {
@@ -78,15 +122,18 @@ Suggestion suggest_key(const std::string& section, const std::string& name) {
   size_t smallest = typing_slack(name) + 1;
   for (const Key& key : all_keys()) {
     if (key.name == name) homes.push_back(key);
-    const size_t move = key.section == section ? 0 : 1;
-    const size_t distance = edit_distance(name, key.name) + move;
-    if (distance < smallest) {
+    const bool here = key.section == section;
+    const size_t distance = edit_distance(name, key.name) + (here ? 0 : 1);
+    const bool tie = closest != nullptr && distance == smallest;
+    if (distance < smallest || (tie && here && closest->section != section)) {
       smallest = distance;
       closest = &key;
     }
   }
   const bool nearer_here = closest != nullptr && closest->section == section && smallest <= 1;
   if (!homes.empty() && !nearer_here) return belongs_elsewhere(homes);
+  const std::string ours(our_name(name));
+  if (!ours.empty()) return {ours, "; here it is `" + ours + "`"};
   if (closest == nullptr) return {"", names_in(section)};
   return {closest->path(), "; did you mean `" + closest->path() + "`?"};
 }

@@ -41,7 +41,7 @@ size_t edit_distance(std::string_view a, std::string_view b) {
   return begins ? std::min<size_t>(distance, 2) : distance;
 }
 
-size_t typing_slack(std::string_view word) { return std::max<size_t>(1, word.size() / 3); }
+size_t typing_slack(std::string_view word) { return std::clamp<size_t>(word.size() / 3, 1, 5); }
 
 std::string_view nearest(std::string_view word, const std::vector<std::string_view>& candidates) {
   std::string_view found;

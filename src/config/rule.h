@@ -62,7 +62,8 @@ inline Rule one_of(std::vector<std::string_view> words) { return {.words = std::
 inline constexpr double kMaxCount = 2147483647;
 inline Rule count(double min) { return between(min, kMaxCount); }
 
-/// "at least 1", "above 0 and at most 1", "" when every number is allowed.
+/// "at least 1", "at least 0 and below 1", "" when every number is allowed. The
+/// common limit of counts goes without saying.
 std::string describe_range(const Rule& rule);
 
 /// `Section` is `Plain` or `const Plain`: one description serves readers and writers.

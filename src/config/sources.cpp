@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "config/join.h"
 
 namespace switchyard {
 namespace {
@@ -128,15 +129,16 @@ Value nest(const std::vector<std::string>& parts, Value value, const Place& plac
   return value;
 }
 
-/// The list that a key path would have to go through, such as the `moe.balance`
-/// of `moe.balance.coef` when a file gives several losses.
-const Value* list_on_the_way(const Value& root, const std::vector<std::string>& parts) {
+/// How many leading parts of a key path lead to a list, such as the `moe.balance`
+/// of `moe.balance.coef` when a file gives several losses; 0 if none do.
+size_t parts_to_a_list(const Value& root, const std::vector<std::string>& parts) {
   const Value* value = &root;
-  for (const std::string& part : parts) {
-    if (value != nullptr && value->kind == Value::Kind::kList) return value;
-    value = value == nullptr ? nullptr : value->find(part);
+  for (size_t i = 0; i + 1 < parts.size(); ++i) {
+    value = value->find(parts[i]);
+    if (value == nullptr) return 0;
+    if (value->kind == Value::Kind::kList) return i + 1;
   }
-  return nullptr;
+  return 0;
 }
 
 void apply_set(Document& document, const std::string& set) {
@@ -148,10 +150,11 @@ void apply_set(Document& document, const std::string& set) {
     document.issues.push_back({place, "must be key.path=value, such as train.steps=10"});
     return;
   }
-  if (const Value* list = list_on_the_way(document.root, parts)) {
-    document.issues.push_back({place, "`" + list->key + "` is a list (" + to_string(list->place) +
-                                          "); give the whole list, as in '" + list->key +
-                                          "=[{...}, {...}]' with its section in front"});
+  if (const size_t leading = parts_to_a_list(document.root, parts)) {
+    const std::string list = join(std::vector(parts.begin(), parts.begin() + leading), ".");
+    document.issues.push_back({place, "`" + list +
+                                          "` is a list in the config; give a whole one: '" + list +
+                                          "=[{...}, {...}]'"});
     return;
   }
   Document value = parse_document(set.substr(equals + 1), place.origin, Lines::kNone);
