@@ -105,7 +105,7 @@ class MpiCommunicator final : public Communicator {
     const int64_t piece = output.numel();
     TORCH_CHECK(input.numel() == piece * size() && input.dtype() == output.dtype(),
                 "reduce_scatter: input must hold ", size(), " pieces of ", piece, " elements");
-    if (piece <= round_limit_) {
+    if (input.numel() <= round_limit_) {  // MPI multiplies the piece by the ranks in an int
       const bool in_place = bytes_of(output) == bytes_of(input) + rank() * output.nbytes();
       if (!in_place) {
         check_mpi(
