@@ -263,6 +263,20 @@ bool is_plain_name(std::string_view name) {
          name.find_first_not_of(kAllowed) == std::string_view::npos;
 }
 
+bool path_exists(const std::string& path) {
+  struct stat status;
+  if (::stat(path.c_str(), &status) == 0) return true;
+  if (errno == ENOENT || errno == ENOTDIR) return false;
+  throw_errno("look at", path);
+}
+
+bool is_folder(const std::string& path) {
+  struct stat status;
+  if (::stat(path.c_str(), &status) == 0) return S_ISDIR(status.st_mode);
+  if (errno == ENOENT || errno == ENOTDIR) return false;
+  throw_errno("look at", path);
+}
+
 void make_folder(const std::string& path) {
   if (::mkdir(path.c_str(), 0777) != 0) throw_errno("create", path);
 }
@@ -271,9 +285,7 @@ void make_folders(const std::string& path) {
   std::error_code error;
   std::filesystem::create_directories(path, error);
   if (error) throw DataError("cannot create " + path + ": " + error.message());
-  if (!std::filesystem::is_directory(path, error)) {
-    throw DataError("cannot create " + path + ": something else has that name");
-  }
+  if (!is_folder(path)) throw DataError("cannot create " + path + ": something else is there");
 }
 
 std::vector<std::string> list_folder(const std::string& folder) {
@@ -293,8 +305,7 @@ void rename_path(const std::string& from, const std::string& to) {
 }
 
 bool swap_in_folder(const std::string& from, const std::string& to) {
-  std::error_code error;
-  if (!std::filesystem::exists(std::filesystem::symlink_status(to, error))) {
+  if (!path_exists(to)) {
     rename_path(from, to);
     return false;
   }

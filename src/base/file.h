@@ -129,6 +129,11 @@ std::string folder_of(const std::string& path);
 /// . _ - and neither "." nor "..", so that it cannot leave its folder.
 bool is_plain_name(std::string_view name);
 
+/// Whether there is something of that name; a link counts by what it points at.
+/// False only when the system says that there is nothing.
+bool path_exists(const std::string& path);
+bool is_folder(const std::string& path);
+
 /// Makes one folder; its parent exists, it does not.
 void make_folder(const std::string& path);
 

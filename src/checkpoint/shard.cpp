@@ -1,0 +1,161 @@
+#include "checkpoint/shard.h"
+
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <tuple>
+
+#include "base/checksum.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/safetensors.h"
+
+namespace switchyard {
+namespace {
+
+constexpr size_t kPieceBytes = size_t{4} << 20;
+
+void check_slice(const OwnedSlice& slice) {
+  const auto refuse = [&](const std::string& why) {
+    throw DataError("cannot save tensor \"" + slice.name + "\": " + why);
+  };
+  const std::optional<int64_t> elements = element_count(slice.shape);
+  if (!tensor_bytes(slice.dtype, slice.shape)) refuse("dtype and shape have no size in bytes");
+  if (slice.begin < 0 || slice.begin > slice.end || slice.end > *elements) {
+    refuse("elements [" + std::to_string(slice.begin) + ", " + std::to_string(slice.end) + ") of " +
+           std::to_string(*elements));
+  }
+  if (slice.data == nullptr && slice.begin < slice.end) refuse("no data");
+}
+
+TensorDeclaration declaration_of(const OwnedSlice& slice) {
+  const int64_t elements = slice.end - slice.begin;
+  if (elements == element_count(slice.shape)) return {slice.name, slice.dtype, slice.shape};
+  return {slice.name + "@" + std::to_string(slice.begin) + "-" + std::to_string(slice.end),
+          slice.dtype,
+          {elements}};
+}
+
+/// The slices that have bytes, larger dtypes first, so that all lie aligned.
+std::vector<const OwnedSlice*> in_file_order(const std::vector<OwnedSlice>& slices) {
+  std::vector<const OwnedSlice*> order;
+  for (const OwnedSlice& slice : slices) {
+    check_slice(slice);
+    if (slice.begin < slice.end) order.push_back(&slice);
+  }
+  std::sort(order.begin(), order.end(), [](const OwnedSlice* a, const OwnedSlice* b) {
+    const int bits_a = *dtype_bits(a->dtype);
+    const int bits_b = *dtype_bits(b->dtype);
+    return std::tie(bits_b, a->name, a->begin) < std::tie(bits_a, b->name, b->begin);
+  });
+  return order;
+}
+
+/// Appends the bytes and returns their digest.
+uint64_t write_bytes(SafetensorsWriter& writer, const void* data, uint64_t bytes) {
+  const auto* at = static_cast<const char*>(data);
+  Xxh3Stream digest;
+  while (bytes > 0) {
+    const size_t piece = std::min<uint64_t>(bytes, kPieceBytes);
+    digest.update(at, piece);
+    writer.append(at, piece);
+    at += piece;
+    bytes -= piece;
+  }
+  return digest.digest();
+}
+
+/// The record of `slice`'s tensor, made when it is the first of it.
+TensorRecord& record_of(const OwnedSlice& slice, std::map<std::string, TensorRecord>& records) {
+  TensorRecord& record = records[slice.name];
+  if (record.name.empty()) record = {slice.name, slice.shape, slice.dtype, slice.kind, {}};
+  if (record.shape != slice.shape || record.dtype != slice.dtype || record.kind != slice.kind) {
+    throw DataError("cannot save tensor \"" + slice.name +
+                    "\": its slices differ in shape, dtype or kind");
+  }
+  return record;
+}
+
+std::vector<TensorRecord> values_of(std::map<std::string, TensorRecord> records) {
+  std::vector<TensorRecord> values;
+  for (auto& [name, record] : records) values.push_back(std::move(record));
+  return values;
+}
+
+}  // namespace
+
+ShardTable write_shard(const std::string& folder, int rank, const std::string& save_id,
+                       int64_t step, const std::vector<OwnedSlice>& slices) {
+  const std::vector<const OwnedSlice*> order = in_file_order(slices);
+  std::vector<TensorDeclaration> declarations;
+  for (const OwnedSlice* slice : order) declarations.push_back(declaration_of(*slice));
+  SafetensorsWriter writer(folder + "/" + shard_name(rank), declarations,
+                           {{"format", "pt"},
+                            {"save_id", save_id},
+                            {"step", std::to_string(step)},
+                            {"rank", std::to_string(rank)},
+                            {"digest", "xxh3"}},
+                           OpenMode::kCreateNew);
+  std::map<std::string, TensorRecord> records;
+  for (const OwnedSlice& slice : slices) record_of(slice, records);
+  for (size_t i = 0; i < order.size(); ++i) {
+    const TensorEntry& entry = writer.tensors()[i];
+    const uint64_t digest = write_bytes(writer, order[i]->data, entry.bytes);
+    record_of(*order[i], records)
+        .slices.push_back(
+            {order[i]->begin, order[i]->end, /*shard=*/0, entry.offset, entry.bytes, digest});
+  }
+  writer.finish();
+  sync_folder(folder);
+  return {{shard_name(rank), writer.file_bytes(), writer.header_bytes(), writer.header_xxh3()},
+          values_of(std::move(records))};
+}
+
+std::string table_text(const ShardTable& table) {
+  nlohmann::ordered_json tensors = nlohmann::ordered_json::array();
+  for (const TensorRecord& tensor : table.tensors) {
+    tensors.push_back(tensor_json(tensor, {table.shard}));
+  }
+  return nlohmann::ordered_json{{"name", table.shard.name},
+                                {"shard", shard_json(table.shard)},
+                                {"tensors", std::move(tensors)}}
+      .dump();
+}
+
+ShardTable parse_table(const std::string& text, const std::string& origin) {
+  const nlohmann::json json = parse_json(text, origin, {size_t{1} << 30, 8});
+  JsonFields fields(json, origin);
+  ShardTable table;
+  table.shard = parse_shard(fields.text("name"), fields.object("shard"), origin);
+  for (const nlohmann::json& tensor : fields.array("tensors")) {
+    table.tensors.push_back(parse_tensor(tensor, {table.shard}, origin));
+  }
+  fields.finish();
+  return table;
+}
+
+void merge_tables(std::vector<ShardTable> tables, Manifest& manifest) {
+  std::map<std::string, TensorRecord> merged;
+  for (size_t rank = 0; rank < tables.size(); ++rank) {
+    manifest.shards.push_back(tables[rank].shard);
+    for (TensorRecord& theirs : tables[rank].tensors) {
+      for (Slice& slice : theirs.slices) slice.shard = rank;
+      const auto [found, is_new] = merged.try_emplace(theirs.name, theirs);
+      if (is_new) continue;
+      TensorRecord& ours = found->second;
+      if (ours.shape != theirs.shape || ours.dtype != theirs.dtype || ours.kind != theirs.kind) {
+        throw DataError("cannot save tensor \"" + theirs.name + "\": rank " + std::to_string(rank) +
+                        " has another shape, dtype or kind than the ranks " + "before it");
+      }
+      ours.slices.insert(ours.slices.end(), theirs.slices.begin(), theirs.slices.end());
+    }
+  }
+  manifest.tensors = values_of(std::move(merged));
+  for (TensorRecord& tensor : manifest.tensors) {
+    std::sort(tensor.slices.begin(), tensor.slices.end(),
+              [](const Slice& a, const Slice& b) { return a.begin < b.begin; });
+  }
+}
+
+}  // namespace switchyard

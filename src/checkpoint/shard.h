@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "checkpoint/manifest.h"
+
+namespace switchyard {
+
+/// One flat interval of a named tensor that this rank owns. A tensor that a rank
+/// owns nothing of may be left out or come as an empty interval.
+struct OwnedSlice {
+  std::string name;
+  std::vector<int64_t> shape;  // of the whole tensor
+  std::string dtype;           // "F32"
+  std::string kind;            // "dense", "expert", "state"
+  int64_t begin = 0;           // elements [begin, end) of the flattened tensor
+  int64_t end = 0;
+  const void* data = nullptr;  // (end - begin) elements, in host memory
+};
+
+/// What one rank wrote. Every slice's `shard` is 0: its own.
+struct ShardTable {
+  ShardRecord shard;
+  std::vector<TensorRecord> tensors;
+};
+
+/// Writes <folder>/rank-%05d.safetensors and waits until it is on the disk. In
+/// it, a whole tensor has its own name and shape, so a checkpoint of one rank
+/// opens in any tool; an interval is flat and named "<name>@<begin>-<end>". The
+/// digests are taken from memory, before the disk has touched a byte. Local.
+/// Throws DataError.
+ShardTable write_shard(const std::string& folder, int rank, const std::string& save_id,
+                       int64_t step, const std::vector<OwnedSlice>& slices);
+
+/// A table as text, to be sent to rank 0, and back.
+std::string table_text(const ShardTable& table);
+ShardTable parse_table(const std::string& text, const std::string& origin);
+
+/// One manifest's tensors and shards out of the tables of all ranks, in rank
+/// order. Throws DataError when two ranks disagree about a tensor.
+void merge_tables(std::vector<ShardTable> tables, Manifest& manifest);
+
+}  // namespace switchyard

@@ -1,0 +1,71 @@
+#include "checkpoint/verify_checkpoint.h"
+
+#include <gtest/gtest.h>
+
+#include "base/random.h"
+#include "checkpoint/checkpoint_reader.h"
+#include "checkpoint/sample_folder.h"
+
+namespace switchyard {
+namespace {
+
+TEST(VerifyCheckpointTest, FindsNothingWrongInAWholeOne) {
+  const ScratchFolder folder;
+  const std::string step_dir = save_sample(folder.path(), 1, 3);
+  EXPECT_TRUE(verify_checkpoint(step_dir).empty());
+  for (int part = 0; part < 5; ++part) EXPECT_TRUE(verify_checkpoint(step_dir, part, 5).empty());
+}
+
+/// Whether the damage of one bit is found; the bit is mended again.
+bool is_found(const std::string& step_dir, const std::string& name, size_t byte, int bit) {
+  flip_bit(step_dir + "/" + name, byte, bit);
+  const std::vector<std::string> problems = verify_checkpoint(step_dir);
+  flip_bit(step_dir + "/" + name, byte, bit);
+  return !problems.empty() && problems[0].find(name) != std::string::npos;
+}
+
+TEST(VerifyCheckpointTest, EveryDamagedByteOfEveryFileIsFound) {
+  const ScratchFolder folder;
+  const std::string step_dir = save_sample(folder.path(), 1, 2);
+  for (const std::string& name : list_folder(step_dir)) {
+    const size_t size = read_file(step_dir + "/" + name).size();
+    const bool is_shard = name.starts_with("rank-");
+    for (size_t byte = 0; byte < size; byte += is_shard ? 13 : 1) {
+      ASSERT_TRUE(is_found(step_dir, name, byte, byte % 8)) << name << " byte " << byte;
+    }
+  }
+  EXPECT_TRUE(verify_checkpoint(step_dir).empty());
+}
+
+TEST(VerifyCheckpointTest, TellsEveryDamagedSlice) {
+  const ScratchFolder folder;
+  const std::string step_dir = save_sample(folder.path(), 1, 2);
+  const Manifest manifest = CheckpointReader(step_dir).manifest();
+  for (const size_t tensor : {size_t{1}, size_t{2}}) {
+    const Slice& slice = manifest.tensors[tensor].slices[0];
+    flip_bit(step_dir + "/" + manifest.shards[slice.shard].name, slice.offset, 1);
+  }
+  const std::vector<std::string> problems = verify_checkpoint(step_dir);
+  ASSERT_EQ(problems.size(), 2u);
+  EXPECT_NE(problems[0].find(manifest.tensors[1].name), std::string::npos);
+  EXPECT_NE(problems[1].find(manifest.tensors[2].name), std::string::npos);
+}
+
+TEST(VerifyCheckpointTest, PartsShareTheWork) {
+  const ScratchFolder folder;
+  const std::string step_dir = save_sample(folder.path(), 1, 2);
+  const Manifest manifest = CheckpointReader(step_dir).manifest();
+  for (const TensorRecord& tensor : manifest.tensors) {
+    for (const Slice& slice : tensor.slices) {
+      const std::string shard = step_dir + "/" + manifest.shards[slice.shard].name;
+      flip_bit(shard, slice.offset, 0);
+      int found = 0;
+      for (int part = 0; part < 3; ++part) found += verify_checkpoint(step_dir, part, 3).size();
+      flip_bit(shard, slice.offset, 0);
+      EXPECT_EQ(found, 1) << tensor.name;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace switchyard
