@@ -101,7 +101,7 @@ class ValueChecker {
 
   void check(const std::string& key, const std::map<std::string, double>& values,
              const Rule& rule) {
-    for (const auto& [name, value] : values) check(key + "." + name, value, rule);
+    for (const auto& [name, value] : values) check(join_key(key, name), value, rule);
   }
 
   const std::string path_;

@@ -52,12 +52,12 @@ std::string type_of(const std::optional<T>&, const Rule& rule) {
   return type_of(T{}, rule);
 }
 
-/// "integer, at least 1, or auto: num_attention_heads".
+/// "integer, at least 1, or auto = num_attention_heads".
 template <typename T>
 std::string allowed(const T& value, const Rule& rule) {
   std::string text = type_of(value, rule);
-  if (!rule.auto_means.empty()) text += ", or auto: " + std::string(rule.auto_means);
-  if (!rule.null_means.empty()) text += ", or null: " + std::string(rule.null_means);
+  if (!rule.auto_means.empty()) text += ", or auto = " + std::string(rule.auto_means);
+  if (!rule.null_means.empty()) text += ", or null = " + std::string(rule.null_means);
   return text;
 }
 

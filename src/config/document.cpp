@@ -58,7 +58,7 @@ class Converter {
       issues_.push_back({at, "a key must be a word"});
       return;
     }
-    const std::string name = key.Scalar();
+    const std::string& name = key.Scalar();
     const std::string full = path.empty() ? name : path + "." + name;
     Value value = convert(node, full, depth + 1);
     value.place = at;

@@ -45,8 +45,7 @@ void describe(Visitor& visit, Section& data) {
 
 template <typename Visitor, SectionOf<ModelConfig> Section>
 void describe(Visitor& visit, Section& model) {
-  visit("vocab_size", model.vocab_size,
-        count(1).or_auto("the data's meta.json, padded to a multiple of 64"),
+  visit("vocab_size", model.vocab_size, count(1).or_auto("the data's, padded to a multiple of 64"),
         "Rows of the embedding table. May be larger than the data's vocabulary, not smaller.");
   visit("hidden_size", model.hidden_size, count(1),
         "Width of the residual stream. Multiples of 64 run fastest.");
@@ -119,7 +118,7 @@ void describe(Visitor& visit, Section& router) {
 
 template <typename Visitor, SectionOf<CapacityConfig> Section>
 void describe(Visitor& visit, Section& capacity) {
-  visit("factor", capacity.factor, above(0).or_null("dropless: no token is dropped"),
+  visit("factor", capacity.factor, above(0).or_null("dropless"),
         "Slots per expert in training, relative to an even load. 1.0 to 2.0 bounds memory and "
         "drops the overflow.");
   visit("eval_factor", capacity.eval_factor, above(0).or_null("dropless"),
@@ -284,7 +283,7 @@ void describe(Visitor& visit, Section& checkpoint) {
         "Steps between saves; the last step also saves. 0: never.");
   visit("keep", checkpoint.keep, count(1), "Newest checkpoints that are kept.");
   visit("async", checkpoint.async, anything(), "Write in the background, from a copy in memory.");
-  visit("load_from", checkpoint.load_from, anything().or_null("start from random weights"),
+  visit("load_from", checkpoint.load_from, anything().or_null("random weights"),
         "Checkpoint, run folder or Hugging Face folder to start from. Keys left out of model and "
         "moe come from it; keys given must agree with it.");
 }

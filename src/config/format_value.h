@@ -35,12 +35,14 @@ std::string format_value(const std::optional<T>& value, const Rule& rule) {
 template <typename T>
 std::string format_value(const std::vector<T>& values, const Rule& rule) {
   std::vector<std::string> items;
+  items.reserve(values.size());
   for (const T& value : values) items.push_back(format_value(value, rule));
   return bracket('[', join(items, ", "), ']');
 }
 
 inline std::string format_value(const std::map<std::string, double>& values, const Rule&) {
   std::vector<std::string> items;
+  items.reserve(values.size());
   for (const auto& [name, value] : values) {
     items.push_back(format_text(name) + ": " + format_real(value));
   }

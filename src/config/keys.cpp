@@ -94,6 +94,7 @@ std::string_view our_name(std::string_view name) {
 
 Suggestion belongs_elsewhere(const std::vector<Key>& homes) {
   std::vector<std::string> sections;
+  sections.reserve(homes.size());
   for (const Key& home : homes) {
     sections.push_back(home.section.empty() ? "the top level" : "`" + home.section + "`");
   }
