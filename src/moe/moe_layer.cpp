@@ -45,12 +45,6 @@ RouterRecord make_record(const Routing& routing, const TokenContext& context, in
   return record;
 }
 
-Tensor kept_weights(const Routing& routing) {
-  const Tensor weights_TK = routing.weights_TK * routing.kept_TK;
-  if (!routing.normalize_after_drop) return weights_TK;
-  return weights_TK / weights_TK.sum(/*dim=*/1, /*keepdim=*/true).clamp_min(1e-20);
-}
-
 }  // namespace
 
 MoeLayer::MoeLayer(ParameterStore& store, const std::string& prefix, const ModelConfig& model,

@@ -19,6 +19,10 @@ struct Routing {
   bool normalize_after_drop = false;  // rescale the kept weights of a token to sum 1 after capacity
 };
 
+/// What each choice contributes once drops are known: weights_TK where kept, zero
+/// elsewhere, rescaled to sum 1 when the router asks for it. In the graph.
+at::Tensor kept_weights(const Routing& routing);
+
 /// What one MoE layer reports of one micro-batch: a return value, so that nobody
 /// keeps a global list. logits and probs stay in the graph for the losses.
 struct RouterRecord {

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "distributed/runtime.h"
+
+namespace CLI {
+class App;
+}
+
+namespace switchyard {
+
+/// One subcommand: its flags are declared on `app`, `run` is called when it was
+/// the one given. Returns the exit code; failures are exceptions.
+struct Command {
+  CLI::App* app;
+  std::function<ExitCode(const Runtime&)> run;
+};
+
+/// Parses the command line and runs the subcommand it names. Wrong flags throw
+/// ConfigError; --help and --version print on rank 0 and return kExitOk.
+ExitCode run_command(int argc, char** argv, const Runtime& runtime);
+
+// One per file of this folder: declares the flags and returns what to run.
+Command add_eval(CLI::App& app);
+Command add_generate(CLI::App& app);
+Command add_parity(CLI::App& app);
+Command add_parity_worker(CLI::App& app);
+Command add_prepare(CLI::App& app);
+Command add_train(CLI::App& app);
+
+/// Prints on rank 0's stdout and flushes.
+void print_once(const Runtime& runtime, const std::string& text);
+
+}  // namespace switchyard

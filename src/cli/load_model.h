@@ -1,0 +1,21 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "train/session.h"
+
+namespace switchyard {
+
+/// A model ready to evaluate or generate, and the folder it came from.
+struct LoadedModel {
+  std::unique_ptr<Session> session;
+  std::string step_dir;
+};
+
+/// Loads the weights that a checkpoint argument names onto this job's ranks. The
+/// experts are spread over as many ranks as divide both the job and the number
+/// of experts. Collective. Throws DataError when there is no valid checkpoint.
+LoadedModel load_model(const Runtime& runtime, const std::string& checkpoint, const std::string& precision);
+
+}  // namespace switchyard

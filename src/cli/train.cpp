@@ -1,0 +1,61 @@
+#include <CLI/CLI.hpp>
+#include <memory>
+
+#include "cli/command.h"
+#include "config/load_config.h"
+#include "train/trainer.h"
+
+namespace switchyard {
+namespace {
+
+struct TrainFlags {
+  std::string config;
+  std::vector<std::string> sets;
+  std::string resume = "auto";
+  bool print_config = false, dry_run = false, help_config = false;
+};
+
+ResumeOptions parse_resume(const std::string& word) {
+  using Mode = ResumeOptions::Mode;
+  if (word == "auto") return {Mode::kNewest, ""};
+  if (word == "strict") return {Mode::kStrict, ""};
+  if (word == "never") return {Mode::kNever, ""};
+  return {Mode::kPath, word};
+}
+
+ExitCode run_train(const TrainFlags& flags, const Runtime& runtime) {
+  if (flags.help_config) {
+    print_once(runtime, config_help());
+    return kExitOk;
+  }
+  if (flags.config.empty()) throw ConfigError("train: CONFIG.yaml is required");
+  const RunConfig config = load_config(flags.config, flags.sets, runtime.world_size());
+  if (flags.print_config) {
+    print_once(runtime, to_yaml(config));
+    return kExitOk;
+  }
+  if (flags.dry_run) {
+    print_once(runtime, describe_run(config, runtime.world_size()));
+    return kExitOk;
+  }
+  return run_training(runtime, config, parse_resume(flags.resume));
+}
+
+}  // namespace
+
+Command add_train(CLI::App& app) {
+  auto flags = std::make_shared<TrainFlags>();
+  CLI::App* command = app.add_subcommand("train", "Train the model that CONFIG.yaml describes");
+  command->add_option("config", flags->config, "CONFIG.yaml");
+  command->add_option("--set", flags->sets, "key.path=value over the file; may be repeated")->allow_extra_args(false);
+  command->add_option("--resume", flags->resume,
+                      "auto (default): go on from the run's newest valid checkpoint; strict: insist on one; "
+                      "never: start over; or a checkpoint");
+  command->add_flag("--print-config", flags->print_config, "Print the resolved config and stop");
+  command->add_flag("--dry-run", flags->dry_run, "Print model, layout and memory and stop");
+  command->add_flag("--help-config", flags->help_config, "Print every key with default and meaning and stop");
+  command->footer("Example: mpirun -n 2 switchyard train configs/quickstart.yaml --set optim.lr=2e-3");
+  return {command, [flags](const Runtime& runtime) { return run_train(*flags, runtime); }};
+}
+
+}  // namespace switchyard

@@ -1,0 +1,13 @@
+#include "moe/routing.h"
+
+#include <ATen/ATen.h>
+
+namespace switchyard {
+
+at::Tensor kept_weights(const Routing& routing) {
+  const at::Tensor weights_TK = routing.weights_TK * routing.kept_TK;
+  if (!routing.normalize_after_drop) return weights_TK;
+  return weights_TK / weights_TK.sum(/*dim=*/1, /*keepdim=*/true).clamp_min(1e-20);
+}
+
+}  // namespace switchyard

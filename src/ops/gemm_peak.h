@@ -1,0 +1,12 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace switchyard {
+
+/// The best rate of a few square matrix products on this rank's threads, in
+/// FLOP/s: what `mfu` is a share of. Takes about a fifth of a second. Local, but
+/// ranks that share a host should measure at the same time, as they train.
+double measure_gemm_peak(at::ScalarType dtype);
+
+}  // namespace switchyard

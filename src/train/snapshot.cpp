@@ -1,0 +1,206 @@
+#include "train/snapshot.h"
+
+#include <ATen/ATen.h>
+
+#include "base/error.h"
+#include "checkpoint/checkpoint_reader.h"
+#include "config/load_config.h"
+
+namespace switchyard {
+namespace {
+
+using at::Tensor;
+
+constexpr const char* kCountsAll = "router_counts.all";
+constexpr const char* kCountsFirst = "router_counts.first";
+
+const char* dtype_name(at::ScalarType dtype) {
+  switch (dtype) {
+    case at::kFloat: return "F32";
+    case at::kBFloat16: return "BF16";
+    case at::kDouble: return "F64";
+    case at::kLong: return "I64";
+    case at::kBool: return "BOOL";
+    default: TORCH_CHECK(false, "no checkpoint dtype for ", dtype);
+  }
+}
+
+/// Elements [begin, end) of the part that `flat` holds from element `flat_begin` of the buffer on.
+OwnedSlice slice_of(const PlacedPart& placed, const std::string& suffix, const Tensor& flat, int64_t flat_begin,
+                    Interval mine) {
+  const auto* data = static_cast<const char*>(flat.data_ptr()) + (mine.begin - flat_begin) * flat.element_size();
+  return {placed.part.name + suffix,
+          placed.part.shape,
+          dtype_name(flat.scalar_type()),
+          to_string(placed.kind),
+          mine.begin - placed.range.begin,
+          mine.end - placed.range.begin,
+          data};
+}
+
+OwnedSlice whole_state(const std::string& name, const Tensor& tensor) {
+  return {name, tensor.sizes().vec(), dtype_name(tensor.scalar_type()), "state", 0, tensor.numel(), tensor.data_ptr()};
+}
+
+void add_router_state(Session& session, std::vector<OwnedSlice>& slices) {
+  for (const auto& [name, bias_E] : session.decoder().selection_biases()) slices.push_back(whole_state(name, bias_E));
+  const StepCounts& lagged = session.progress().lagged;
+  if (!lagged.defined()) return;
+  slices.push_back(whole_state(kCountsAll, lagged.all_LE));
+  slices.push_back(whole_state(kCountsFirst, lagged.first_LE));
+}
+
+nlohmann::json progress_json(const Progress& progress) {
+  return {{"updates", progress.updates},
+          {"tokens", progress.tokens},
+          {"skipped", progress.skipped},
+          {"skipped_in_row", progress.skipped_in_row},
+          {"lagged_tokens", progress.lagged.tokens}};
+}
+
+/// Elements of a float tensor, whatever float dtype it was stored in: float64
+/// as such, the others as float32.
+Tensor read_floats(CheckpointReader& reader, const std::string& name, Interval range) {
+  const std::string& dtype = reader.tensor(name).dtype;
+  const auto type = dtype == "F32" ? at::kFloat : dtype == "BF16" ? at::kBFloat16 : at::kDouble;
+  Tensor values = at::empty({range.size()}, type);
+  reader.read(name, dtype_name(type), range.begin, range.end, values.data_ptr());
+  return values.to(type == at::kDouble ? at::kDouble : at::kFloat);
+}
+
+void check_shape(const CheckpointReader& reader, const NamedPart& part) {
+  if (reader.tensor(part.name).shape != part.shape) {
+    throw DataError(reader.path() + ": `" + part.name + "` has another shape than the model's");
+  }
+}
+
+void load_part(ParameterStore& store, CheckpointReader& reader, const PlacedPart& placed, Restore restore) {
+  check_shape(reader, placed.part);
+  ParameterStore::Buffer& buffer = store.buffer(placed.kind);
+  const std::string& name = placed.part.name;
+  const std::string master = name + ".master";
+  const Tensor values = read_floats(reader, reader.has(master) ? master : name, {0, placed.range.size()});
+  buffer.weights.narrow(0, placed.range.begin, placed.range.size()).copy_(values);
+
+  const Interval kept = intersect(placed.range, buffer.state);
+  if (kept.empty()) return;
+  const Interval in_part{kept.begin - placed.range.begin, kept.end - placed.range.begin};
+  const int64_t in_state = kept.begin - buffer.state.begin;
+  if (buffer.master.defined()) {
+    buffer.master.narrow(0, in_state, kept.size()).copy_(values.narrow(0, in_part.begin, kept.size()));
+  }
+  if (restore == Restore::kWeights) return;
+  buffer.exp_avg.narrow(0, in_state, kept.size()).copy_(read_floats(reader, name + ".exp_avg", in_part));
+  buffer.exp_avg_sq.narrow(0, in_state, kept.size()).copy_(read_floats(reader, name + ".exp_avg_sq", in_part));
+}
+
+void load_progress(Session& session, CheckpointReader& reader) {
+  Progress& progress = session.progress();
+  const nlohmann::json& state = reader.manifest().state;
+  progress.step = reader.manifest().step;
+  progress.cursor = reader.manifest().cursor;
+  progress.updates = state.at("updates");
+  progress.tokens = state.at("tokens");
+  progress.skipped = state.at("skipped");
+  progress.skipped_in_row = state.at("skipped_in_row");
+  if (!progress.lagged.defined()) return;
+  const Interval all{0, progress.lagged.all_LE.numel()};
+  progress.lagged.all_LE.copy_(read_floats(reader, kCountsAll, all).view(progress.lagged.all_LE.sizes()));
+  progress.lagged.first_LE.copy_(read_floats(reader, kCountsFirst, all).view(progress.lagged.first_LE.sizes()));
+  progress.lagged.tokens = state.at("lagged_tokens");
+}
+
+/// What must not change between a checkpoint and the run that goes on from it:
+/// the config with only the model's own keys set.
+std::string model_text(const RunConfig& config) {
+  RunConfig only;
+  only.model = config.model;
+  only.model.dropout = 0;
+  only.moe.layers = config.moe.layers;
+  only.moe.num_experts = config.moe.num_experts;
+  only.moe.top_k = config.moe.top_k;
+  only.moe.expert_intermediate_size = config.moe.expert_intermediate_size;
+  only.moe.shared_experts = config.moe.shared_experts;
+  only.moe.router.selection_bias = config.moe.router.selection_bias;
+  return to_yaml(only);
+}
+
+/// The first line in which two texts differ, for a message.
+std::string first_difference(const std::string& ours, const std::string& theirs) {
+  size_t begin = 0;
+  while (begin < ours.size()) {
+    const size_t end = std::min(ours.find('\n', begin), ours.size());
+    if (theirs.compare(begin, end - begin + 1, ours, begin, end - begin + 1) != 0) {
+      const size_t end_theirs = std::min(theirs.find('\n', begin), theirs.size());
+      return "`" + ours.substr(begin, end - begin) + "` here, `" + theirs.substr(begin, end_theirs - begin) + "` there";
+    }
+    begin = end + 1;
+  }
+  return "the texts differ in length";
+}
+
+}  // namespace
+
+std::vector<OwnedSlice> owned_slices(Session& session, SliceOf what) {
+  std::vector<OwnedSlice> slices;
+  for (const PlacedPart& placed : session.store().parts()) {
+    const ParameterStore::Buffer& buffer = session.store().buffer(placed.kind);
+    const Interval mine = intersect(placed.range, buffer.shard);
+    if (mine.empty()) continue;
+    if (what == SliceOf::kGradients) {
+      slices.push_back(slice_of(placed, "", buffer.gradients, 0, mine));
+      continue;
+    }
+    slices.push_back(slice_of(placed, "", buffer.weights, 0, mine));
+    if (buffer.master.defined()) {
+      slices.push_back(slice_of(placed, ".master", buffer.master, buffer.state.begin, mine));
+    }
+    slices.push_back(slice_of(placed, ".exp_avg", buffer.exp_avg, buffer.state.begin, mine));
+    slices.push_back(slice_of(placed, ".exp_avg_sq", buffer.exp_avg_sq, buffer.state.begin, mine));
+  }
+  if (what == SliceOf::kState && session.is_root()) add_router_state(session, slices);
+  return slices;
+}
+
+void save_snapshot(Session& session, const std::string& checkpoints_dir, const std::string& data_fingerprint,
+                   const std::vector<std::pair<std::string, std::string>>& files) {
+  CheckpointInfo info;
+  info.step = session.progress().step;
+  info.cursor = session.progress().cursor;
+  info.config_yaml = to_yaml(session.config());
+  info.world = session.mesh().world->size();
+  info.expert_parallel = session.mesh().expert_size();
+  info.zero_stage = static_cast<int>(session.config().zero.stage);
+  info.state = progress_json(session.progress());
+  info.state["data_fingerprint"] = data_fingerprint;
+  info.files = files;
+  save_checkpoint(*session.mesh().world, checkpoints_dir, info, owned_slices(session, SliceOf::kState));
+}
+
+void load_snapshot(Session& session, const std::string& step_dir, Restore restore) {
+  CheckpointReader reader(step_dir);
+  for (const PlacedPart& placed : session.store().parts()) load_part(session.store(), reader, placed, restore);
+  for (auto& [name, bias_E] : session.decoder().selection_biases()) {
+    Tensor bias = bias_E;
+    bias.copy_(read_floats(reader, name, {0, bias.numel()}));
+  }
+  if (restore == Restore::kRun) load_progress(session, reader);
+}
+
+void check_resumable(const RunConfig& config, const std::string& data_fingerprint, const std::string& step_dir) {
+  const CheckpointReader reader(step_dir);
+  const RunConfig saved = parse_config(reader.read_text(kConfigName), step_dir + "/" + kConfigName);
+  const std::string ours = model_text(config), theirs = model_text(saved);
+  const std::string refusal = step_dir + ": cannot go on from this checkpoint: ";
+  if (ours != theirs) throw ConfigError(refusal + "the model differs: " + first_difference(ours, theirs));
+  if (config.run.seed != saved.run.seed) {
+    throw ConfigError(refusal + "run.seed is " + std::to_string(config.run.seed) + " here, " +
+                      std::to_string(saved.run.seed) + " there");
+  }
+  if (reader.manifest().state.at("data_fingerprint") != data_fingerprint) {
+    throw ConfigError(refusal + "the training data is not the one it was trained on; "
+                      "to start another run from its weights use checkpoint.load_from");
+  }
+}
+
+}  // namespace switchyard

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "checkpoint/save_checkpoint.h"
+#include "train/session.h"
+
+namespace switchyard {
+
+/// Which tensors a snapshot holds for each parameter.
+enum class SliceOf { kState, kGradients };
+
+/// This rank's slices of every parameter: the intervals that it owns, so that
+/// over the world each element is there once. kState: weights, `.master` when the
+/// weights are bfloat16, `.exp_avg`, `.exp_avg_sq`, and from rank 0 the router's
+/// state. kGradients: the reduced gradients under the parameters' names. The
+/// slices point into the session's memory.
+std::vector<OwnedSlice> owned_slices(Session& session, SliceOf what);
+
+/// Writes checkpoints_dir/step-%08d with all that a run needs to go on: tensors,
+/// progress, the resolved config, and `files` (name, contents). Collective over
+/// the world.
+void save_snapshot(Session& session, const std::string& checkpoints_dir, const std::string& data_fingerprint,
+                   const std::vector<std::pair<std::string, std::string>>& files);
+
+/// What to take from a checkpoint: everything to go on with the run, or only the
+/// weights (and router state) to start another.
+enum class Restore { kRun, kWeights };
+
+/// Loads a checkpoint of any layout, ZeRO stage or precision: each rank reads the
+/// intervals that it holds. Throws DataError when a tensor is missing or of
+/// another shape. Local: the ranks read the same files.
+void load_snapshot(Session& session, const std::string& step_dir, Restore restore);
+
+/// Whether a run may go on from a checkpoint: the model, the seed and the data
+/// must be the same. Throws ConfigError that names what differs.
+void check_resumable(const RunConfig& config, const std::string& data_fingerprint, const std::string& step_dir);
+
+}  // namespace switchyard

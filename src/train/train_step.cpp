@@ -1,0 +1,228 @@
+#include "train/train_step.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <cmath>
+
+#include "loss/cross_entropy.h"
+#include "optim/schedule.h"
+
+// B sequences of S tokens in a micro-batch, T = B * S, L MoE layers, E experts.
+
+namespace switchyard {
+namespace {
+
+using at::Tensor;
+
+/// Document of each position: counts the ends of text before it.
+Tensor documents_of(const Tensor& tokens_BS, int64_t end_of_text) {
+  const Tensor ends_BS = (tokens_BS == end_of_text).to(at::kLong);
+  return ends_BS.cumsum(/*dim=*/1) - ends_BS;
+}
+
+double milliseconds_in_collectives(const Mesh& mesh) {
+  return mesh.world->milliseconds() + mesh.expert->milliseconds() + mesh.data->milliseconds();
+}
+
+/// Sums that one micro-batch after another adds to, on this rank.
+struct Sums {
+  double loss = 0, aux = 0, z = 0;
+  StepCounts counts;
+  std::vector<double> dropped_L, routed_L, entropy_L;
+
+  void add(const std::vector<RouterRecord>& records) {
+    dropped_L.resize(records.size());
+    routed_L.resize(records.size());
+    entropy_L.resize(records.size());
+    for (size_t l = 0; l < records.size(); ++l) {
+      const Tensor probs_TE = records[l].probs_TE.detach();
+      dropped_L[l] += static_cast<double>(records[l].dropped_pairs);
+      routed_L[l] += static_cast<double>(records[l].routed_pairs);
+      entropy_L[l] -= at::xlogy(probs_TE, probs_TE).sum().item<double>();
+    }
+    add_counts(records, counts);
+  }
+};
+
+void reduce_counts(StepCounts& counts, Communicator& world, const char* purpose) {
+  if (!counts.defined()) return;
+  Tensor packed = at::cat({counts.all_LE.flatten(), counts.first_LE.flatten(),
+                           at::full({1}, counts.tokens, at::kDouble)});
+  world.all_reduce(packed, ReduceOp::kSum, purpose);
+  const int64_t n = counts.all_LE.numel();
+  counts.all_LE = packed.narrow(0, 0, n).view(counts.all_LE.sizes());
+  counts.first_LE = packed.narrow(0, n, n).view(counts.first_LE.sizes());
+  counts.tokens = packed[2 * n].item<double>();
+}
+
+/// The step's sums over all ranks, into the report: one all-reduce.
+void reduce_sums(Sums& sums, Communicator& world, StepReport& report) {
+  std::vector<double> numbers = {sums.loss, sums.aux, sums.z};
+  for (const auto* list : {&sums.dropped_L, &sums.routed_L, &sums.entropy_L}) {
+    numbers.insert(numbers.end(), list->begin(), list->end());
+  }
+  Tensor packed = at::tensor(numbers, at::kDouble);
+  world.all_reduce(packed, ReduceOp::kSum, "sums of the step");
+  reduce_counts(sums.counts, world, "routing counts of the step");
+  const double* x = packed.data_ptr<double>();
+  report.loss = x[0];
+  report.aux = x[1];
+  report.z = x[2];
+  report.counts = sums.counts;
+  const size_t L = sums.dropped_L.size();
+  for (size_t l = 0; l < L; ++l) {
+    report.dropped_L.push_back(x[3 + l] / std::max(1.0, x[3 + L + l]));
+    report.entropy_L.push_back(x[3 + 2 * L + l] / std::max(1.0, sums.counts.tokens));
+  }
+}
+
+/// Routing counts of the whole step by a forward-only pass over all micro-batches:
+/// exact load fractions under accumulation. Draws are counter-based, so the
+/// second pass routes the same way.
+StepCounts count_step(Session& session, const std::vector<MicroBatch>& batches) {
+  const c10::NoGradGuard no_grad;
+  StepCounts counts;
+  for (const MicroBatch& batch : batches)
+    add_counts(session.decoder().forward(batch.input).routers, counts);
+  reduce_counts(counts, *session.mesh().world, "routing counts of the counting pass");
+  return counts;
+}
+
+/// Counts of the scopes that look beyond this micro-batch on this rank.
+void fill_balance_counts(const Session& session, const std::vector<RouterRecord>& records,
+                         BalanceCounts& counts) {
+  const MoeConfig& moe = session.config().moe;
+  Communicator& world = *session.mesh().world;
+  const bool micro = uses_scope(moe, "micro_batch"),
+             global = uses_scope(moe, "global") && !counts.global.defined();
+  if (!micro && !global) return;
+  StepCounts here;
+  add_counts(records, here);
+  reduce_counts(here, world, "routing counts of the micro-batch");
+  if (micro) counts.micro_batch = here;
+  if (global) counts.global = here;
+}
+
+void trace_routing(const std::vector<RouterRecord>& records, const MicroBatch& batch,
+                   RoutingTrace* trace) {
+  if (trace == nullptr) return;
+  for (size_t l = 0; l < records.size(); ++l) {
+    trace->entries.push_back(
+        {static_cast<int64_t>(l), batch.input.order_B, records[l].experts_TK, records[l].kept_TK});
+  }
+}
+
+}  // namespace
+
+MicroBatch make_micro_batch(const SampleBatch& samples, const RunConfig& config, int64_t end_of_text) {
+  const int64_t B = samples.count, S = samples.length;
+  const Tensor tokens = at::tensor(samples.tokens, at::kLong).view({B, S + 1});
+  MicroBatch batch;
+  batch.input.tokens_BS = tokens.narrow(1, 0, S).contiguous();
+  batch.input.order_B = at::tensor(samples.order, at::kLong);
+  batch.input.group_sequences = config.moe.group_sequences;
+  if (config.data.mask_documents) batch.input.documents_BS = documents_of(batch.input.tokens_BS, end_of_text);
+  batch.targets_T = tokens.narrow(1, 1, S).reshape({-1});
+  return batch;
+}
+
+std::vector<MicroBatch> read_step(const Session& session, const TrainingData& data) {
+  const int64_t micro = session.config().train.micro_batch_size;
+  const int64_t rank_offset = session.mesh().world->rank() * session.sequences_per_rank();
+  std::vector<MicroBatch> batches;
+  for (int64_t m = 0; m < session.accumulation_steps(); ++m) {
+    const auto first = session.progress().cursor + static_cast<uint64_t>(rank_offset + m * micro);
+    batches.push_back(make_micro_batch(data.read(first, micro), session.config(), data.eos()));
+  }
+  return batches;
+}
+
+StepReport compute_gradients(Session& session, const std::vector<MicroBatch>& batches, RoutingTrace* trace) {
+  StepReport report;
+  const double comm_before = milliseconds_in_collectives(session.mesh());
+  const RunConfig& config = session.config();
+  const double step_tokens =
+      static_cast<double>(config.train.global_batch_size * config.data.sequence_length);
+  session.store().zero_gradients();
+
+  Sums sums;
+  BalanceCounts counts;
+  counts.lagged = session.progress().lagged;
+  if (uses_scope(config.moe, "global") && batches.size() > 1)
+    counts.global = count_step(session, batches);
+
+  for (const MicroBatch& batch : batches) {
+    Tensor objective;
+    {
+      const Span span(report.phases.forward_ms);
+      const DecoderOutput output = session.decoder().forward(batch.input);
+      const Tensor loss =
+          cross_entropy_sum(session.decoder().logits(output.hidden_TD), batch.targets_T) /
+          step_tokens;
+      fill_balance_counts(session, output.routers, counts);
+      const RouterLosses router = router_losses(output.routers, config.moe, counts, step_tokens);
+      objective = loss + router.objective;
+      sums.loss += loss.item<double>();
+      sums.aux += router.aux;
+      sums.z += router.z;
+      sums.add(output.routers);
+      trace_routing(output.routers, batch, trace);
+    }
+    const Span span(report.phases.backward_ms);
+    torch::autograd::backward({objective}, {});
+  }
+
+  reduce_sums(sums, *session.mesh().world, report);
+  reduce_gradients(session.store());
+  report.norms = gradient_norms(session.store(), *session.mesh().world);
+  report.finite = std::isfinite(report.loss) && std::isfinite(report.norms.total);
+  report.phases.comm_ms = milliseconds_in_collectives(session.mesh()) - comm_before;
+  return report;
+}
+
+namespace {
+
+/// Clips, updates, publishes, and moves the router's state on.
+void apply_update(Session& session, StepReport& report) {
+  const Span span(report.phases.optimizer_ms);
+  const RunConfig& config = session.config();
+  Progress& progress = session.progress();
+  const double scale = clip_coefficient(report.norms.total, config.optim.grad_clip);
+  session.optimizer().update(session.store(), progress.updates + 1, report.lr, scale);
+  session.store().publish_weights();
+  progress.updates += 1;
+  progress.skipped_in_row = 0;
+  if (!report.counts.defined()) return;
+  progress.lagged = report.counts;
+  int64_t row = 0;
+  for (auto& [name, bias_E] : session.decoder().selection_biases()) {
+    Tensor bias = bias_E;
+    update_selection_bias(bias, report.counts.all_LE[row++], config.moe.router.bias_update_rate);
+  }
+}
+
+}  // namespace
+
+StepReport train_step(Session& session, const std::vector<MicroBatch>& batches) {
+  const RunConfig& config = session.config();
+  Progress& progress = session.progress();
+  StepReport report = compute_gradients(session, batches);
+  report.lr = config.optim.lr *
+              schedule_factor(config.optim.schedule, progress.step + 1, config.train.steps);
+  if (report.finite) {
+    const double comm_before = milliseconds_in_collectives(session.mesh());
+    apply_update(session, report);
+    report.phases.comm_ms += milliseconds_in_collectives(session.mesh()) - comm_before;
+  } else {
+    progress.skipped += 1;
+    progress.skipped_in_row += 1;
+  }
+  progress.step += 1;
+  progress.cursor += static_cast<uint64_t>(config.train.global_batch_size);
+  progress.tokens += config.train.global_batch_size * config.data.sequence_length;
+  return report;
+}
+
+}  // namespace switchyard

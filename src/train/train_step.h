@@ -1,0 +1,64 @@
+#pragma once
+
+#include <vector>
+
+#include "data/training_data.h"
+#include "metrics/span.h"
+#include "optim/gradients.h"
+#include "train/session.h"
+
+namespace switchyard {
+
+/// What a step computed, the same on every rank but for `phases`.
+struct StepReport {
+  double loss = 0;        // cross-entropy per target token, nats
+  double aux = 0, z = 0;  // unscaled, layer-reduced
+  GradientNorms norms;    // before clipping
+  bool finite = true;     // loss and every gradient
+  double lr = 0;
+  StepCounts counts;                         // routing of the whole step, before drops
+  std::vector<double> dropped_L, entropy_L;  // per MoE layer: share dropped, mean entropy in nats
+  PhaseTimes phases;                         // of this rank
+};
+
+/// Routing decisions of a step on this rank, for comparing layouts: one record per
+/// micro-batch and MoE layer, in that order, with the samples they belong to.
+struct RoutingTrace {
+  struct Entry {
+    int64_t layer;          // MoE layer, counted from 0
+    at::Tensor order_B;     // (B) int64: samples of the micro-batch in the run's order
+    at::Tensor experts_TK;  // (T, K) int64
+    at::Tensor kept_TK;     // (T, K) bool
+  };
+  std::vector<Entry> entries;
+};
+
+/// One micro-batch of this rank, as the model takes it.
+struct MicroBatch {
+  DecoderInput input;
+  at::Tensor targets_T;  // (B * S) int64
+};
+
+/// Shapes samples of S + 1 tokens into inputs and targets; with
+/// `data.mask_documents`, marks the documents that `end_of_text` separates.
+MicroBatch make_micro_batch(const SampleBatch& samples, const RunConfig& config, int64_t end_of_text);
+
+/// This rank's micro-batches of the next global batch, from sample
+/// `progress().cursor` on: rank r takes the r-th of W equal runs of samples. Local.
+std::vector<MicroBatch> read_step(const Session& session, const TrainingData& data);
+
+/// Forward and backward of one global batch, then the reduction of gradients (one
+/// rule: sums over tokens divided by the whole step's tokens; SUM over ranks) and
+/// their norms. Changes gradients only. Collective over all groups of the mesh;
+/// every rank brings the same number of micro-batches. `trace` may be null.
+StepReport compute_gradients(Session& session, const std::vector<MicroBatch>& batches,
+                             RoutingTrace* trace = nullptr);
+
+/// One optimizer step: compute_gradients; then, when everything is finite, clip,
+/// AdamW, publish the weights, and update the router's state. A step with a
+/// non-finite loss or gradient is skipped by all ranks together and leaves
+/// weights, moments and router state as they were. Progress moves on either way.
+/// Collective over all groups of the mesh.
+StepReport train_step(Session& session, const std::vector<MicroBatch>& batches);
+
+}  // namespace switchyard
