@@ -21,6 +21,16 @@ void advise_on_layout(const MoeConfig& moe, Remarks& remarks) {
   }
 }
 
+void advise_on_gshard(const RouterConfig& router, Remarks& remarks) {
+  const auto remark = [&](const std::string& key) {
+    remarks.push_back("`moe.router." + key + "` has no effect with type gshard");
+  };
+  if (router.score != "softmax") remark("score");
+  if (router.scaling_factor != 1) remark("scaling_factor");
+  if (router.selection_bias) remark("selection_bias");
+  if (router.n_group > 1) remark("n_group");
+}
+
 void advise_on_router(const MoeConfig& moe, Remarks& remarks) {
   const RouterConfig& router = moe.router;
   if (router.type == "topk" && router.normalize && moe.top_k == 1) {
@@ -28,21 +38,14 @@ void advise_on_router(const MoeConfig& moe, Remarks& remarks) {
         "`moe.router.normalize` with `moe.top_k` 1 makes every weight 1: the language-model loss "
         "gives the router no gradient; set normalize to false, or type to switch");
   }
-  if (router.type != "topk" && router.score != "softmax") {
-    remarks.push_back("`moe.router.score` " + router.score + " has no effect with type " +
-                      router.type + ", which is softmax");
-  }
-  if (router.type != "topk" && router.n_group > 1) {
-    remarks.push_back("`moe.router.n_group` has no effect with type " + router.type +
-                      "; expert groups are type topk's");
-  }
+  if (router.type == "gshard") advise_on_gshard(router, remarks);
   if (router.selection_bias && router.bias_update_rate == 0) {
     remarks.push_back("`moe.router.bias_update_rate` 0 leaves `moe.router.selection_bias` at 0");
   }
 }
 
 void advise_on_balance(const MoeConfig& moe, Remarks& remarks) {
-  bool is_balanced = moe.router.selection_bias;
+  bool is_balanced = moe.router.selection_bias && moe.router.type != "gshard";
   for (const BalanceConfig& balance : moe.balance) is_balanced |= balance.coef > 0;
   if (!is_balanced && moe.num_experts > 1) {
     remarks.push_back(

@@ -85,22 +85,23 @@ void describe(Visitor& visit, Section& router) {
         "its probability; needs top_k 1. gshard: the best, and the second by "
         "second_expert_policy; needs top_k 2.");
   visit("score", router.score, one_of({"softmax", "sigmoid"}),
-        "What turns the router's logits into weights (topk only).");
+        "What turns the router's logits into weights (gshard: always softmax).");
   visit("normalize", router.normalize, anything(),
         "Make the weights of a token's K experts sum to 1 (topk only).");
   visit("scaling_factor", router.scaling_factor, above(0),
-        "Multiplies the experts' weights after normalizing (DeepSeek-V3: 2.5).");
+        "Multiplies the experts' weights after normalizing (DeepSeek-V3: 2.5). Not with gshard.");
   visit("jitter_eps", router.jitter_eps, share_below(1),
         "The router's input is multiplied by uniform draws from 1-eps to 1+eps in training "
         "(Switch: 0.01). 0: off.");
   visit("selection_bias", router.selection_bias, anything(),
         "Balance without a loss: a bias per expert, added for the choice only and moved after "
-        "each step towards even load. Set moe.balance to [] with it, or its coef low.");
+        "each step towards even load. Set moe.balance to [] with it, or its coef low. Not with "
+        "gshard.");
   visit("bias_update_rate", router.bias_update_rate, at_least(0),
         "How far selection_bias moves in a step.");
   visit("n_group", router.n_group, count(1),
-        "Experts are split into so many groups, of which topk_group are searched (topk only). "
-        "1: off.");
+        "Experts are split into so many groups, of which topk_group are searched. 1: off. Not "
+        "with gshard.");
   visit("topk_group", router.topk_group, count(1), "Groups that a token may choose from.");
   visit("group_score", router.group_score, one_of({"max", "top2_sum"}),
         "A group's score: its best expert's (DeepSeek-V2) or the sum of its two best "
@@ -108,7 +109,8 @@ void describe(Visitor& visit, Section& router) {
   visit("second_expert_policy", router.second_expert_policy,
         one_of({"all", "none", "random", "threshold", "sampling"}),
         "gshard: whether the second expert is used: always, never, with a probability of twice "
-        "its weight, above second_threshold, or drawn from the probabilities.");
+        "its weight (in evaluation always), above second_threshold, or drawn from the "
+        "probabilities.");
   visit("second_threshold", router.second_threshold, between(0, 1),
         "gshard: the least weight of a second expert under policy threshold.");
   visit("normalize_gate", router.normalize_gate, one_of({"before_drop", "after_drop"}),
@@ -129,7 +131,7 @@ void describe(Visitor& visit, Section& capacity) {
   visit("priority", capacity.priority, one_of({"position", "choice", "probability", "random"}),
         "Who gets a slot first: earlier tokens (causal), first choices before second ones, "
         "higher probabilities, or a draw. All but position look at later tokens and need "
-        "moe.allow_noncausal.");
+        "moe.allow_noncausal. gshard always takes choice.");
   visit("round", capacity.round, one_of({"ceil", "floor", "nearest"}),
         "How factor * K * tokens / experts becomes a whole number of slots.");
   visit("counts_k", capacity.counts_k, anything(),

@@ -39,8 +39,8 @@ TEST(Advice, NamesWhatHasNoEffect) {
   config.moe.router.type = "gshard";
   config.moe.router.score = "sigmoid";
   config.moe.router.n_group = 2;
-  expect_remarks(
-      config, {"`moe.router.score` sigmoid has no effect", "`moe.router.n_group` has no effect"});
+  expect_remarks(config,
+                 {"`moe.router.score` has no effect", "`moe.router.n_group` has no effect"});
 }
 
 TEST(Advice, WarnsOfCollapseAndOfEndlessWarmUp) {
