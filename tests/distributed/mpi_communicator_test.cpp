@@ -5,12 +5,12 @@
 
 #include <functional>
 #include <numeric>
-#include <sstream>
 #include <tuple>
 
 #include "base/error.h"
 #include "distributed/mpi_calls.h"
 #include "support/mpi_main.h"
+#include "support/tensors.h"
 
 // W ranks; `r` is a rank. Every test runs at W = 1, 2, 4, 8, and its values are
 // integers that every dtype holds exactly, in any order of summation.
@@ -38,15 +38,6 @@ Tensor make_values(int64_t count, at::ScalarType dtype,
   std::vector<int64_t> values(count);
   for (int64_t i = 0; i < count; ++i) values[i] = value(i);
   return from_values(values, dtype);
-}
-
-testing::AssertionResult same(const Tensor& actual, const Tensor& expected) {
-  if (actual.dtype() == expected.dtype() && at::equal(actual, expected)) {
-    return testing::AssertionSuccess();
-  }
-  std::ostringstream text;
-  text << actual << " in place of " << expected;
-  return testing::AssertionFailure() << text.str();
 }
 
 /// Every collective with every dtype, each call at once and in rounds of three.
