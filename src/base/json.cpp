@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/log.h"
 
 namespace switchyard {
 namespace {
@@ -47,7 +48,7 @@ class Strictness {
 
   void see_key(const std::string& key) {
     if (!keys_.back().insert(key).second) {
-      throw DataError(origin_ + ": the key \"" + key + "\" is given twice");
+      throw DataError(origin_ + ": the key \"" + printable(key) + "\" is given twice");
     }
   }
 
@@ -67,7 +68,7 @@ nlohmann::json parse_json(std::string_view text, const std::string& origin, Json
   try {
     return nlohmann::json::parse(text.begin(), text.end(), std::ref(strictness));
   } catch (const nlohmann::json::exception& error) {
-    throw DataError(origin + ": not valid JSON: " + error.what());
+    throw DataError(origin + ": not valid JSON: " + printable(error.what()));
   }
 }
 
@@ -78,6 +79,10 @@ nlohmann::json read_json_file(const std::string& path, JsonLimits limits) {
 JsonFields::JsonFields(const nlohmann::json& object, std::string where)
     : object_(object), where_(std::move(where)) {
   if (!object.is_object()) throw DataError(where_ + ": not a JSON object");
+}
+
+std::string JsonFields::named(const std::string& key) const {
+  return where_ + ": \"" + printable(key) + "\"";
 }
 
 const nlohmann::json& JsonFields::take(const std::string& key) {

@@ -47,7 +47,7 @@ class JsonFields {
   static int64_t as_count(const nlohmann::json& value, const std::string& what);
 
  private:
-  std::string named(const std::string& key) const { return where_ + ": \"" + key + "\""; }
+  std::string named(const std::string& key) const;
 
   const nlohmann::json& object_;
   std::string where_;

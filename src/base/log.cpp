@@ -5,7 +5,6 @@
 #include <atomic>
 #include <cerrno>
 #include <mutex>
-#include <string_view>
 
 namespace switchyard {
 namespace {
@@ -13,23 +12,9 @@ namespace {
 std::atomic<int> log_rank{0};
 std::mutex line_mutex;
 
-void append_printable(std::string& out, char byte) {
-  const auto code = static_cast<unsigned char>(byte);
-  if (byte == '\n' || byte == '\t' || (code >= 0x20 && code < 0x7f)) {
-    out += byte;
-    return;
-  }
-  constexpr std::string_view kHex = "0123456789abcdef";
-  out += "\\x";
-  out += kHex[code >> 4];
-  out += kHex[code & 15];
-}
-
 /// A message that cannot be written has nowhere to complain.
 void write_line(const std::string& prefix, const std::string& message) {
-  std::string line = prefix;
-  for (const char byte : message) append_printable(line, byte);
-  line += '\n';
+  const std::string line = prefix + printable(message) + '\n';
   const std::lock_guard<std::mutex> lock(line_mutex);
   size_t done = 0;
   while (done < line.size()) {
@@ -41,6 +26,20 @@ void write_line(const std::string& prefix, const std::string& message) {
 }
 
 }  // namespace
+
+std::string printable(std::string_view text) {
+  constexpr std::string_view kHex = "0123456789abcdef";
+  std::string out;
+  for (const char byte : text) {
+    const auto code = static_cast<unsigned char>(byte);
+    if (byte == '\n' || byte == '\t' || (code >= 0x20 && code < 0x7f)) {
+      out += byte;
+    } else {
+      out += {'\\', 'x', kHex[code >> 4], kHex[code & 15]};
+    }
+  }
+  return out;
+}
 
 void set_log_rank(int rank) { log_rank = rank; }
 

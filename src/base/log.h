@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 namespace switchyard {
 
@@ -8,6 +9,9 @@ namespace switchyard {
 // whole, so lines of threads and ranks do not mix; bytes outside printable ASCII
 // are written as \xNN, so a file's name cannot play with a terminal. Any thread
 // may call.
+
+/// The text with every byte but printable ASCII, newline and tab as \xNN.
+std::string printable(std::string_view text);
 
 /// This process's rank in the world: 0 until it is told.
 void set_log_rank(int rank);

@@ -41,6 +41,12 @@ TEST(JsonTest, RefusesWhatIsNoJson) {
   }
 }
 
+TEST(JsonTest, ComplaintsArePrintable) {
+  for (const char byte : refusal("{\"\xff\x01\"}")) EXPECT_TRUE(byte >= 0x20 && byte < 0x7f);
+  EXPECT_EQ(refusal(R"({"a\u0000b": 1, "a\u0000b": 2})"),
+            "x.json: the key \"a\\x00b\" is given twice");
+}
+
 TEST(JsonFieldsTest, TakesKnownFieldsOfTheRightType) {
   const nlohmann::json json = parse_json(R"({"n": 3, "t": "x", "a": [], "o": {}})", "x");
   JsonFields fields(json, "x.json");

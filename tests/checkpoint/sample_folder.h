@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
+#include <string>
+
 #include "base/scratch_folder.h"
 #include "checkpoint/sample.h"
 #include "checkpoint/step_folder.h"
@@ -22,11 +25,12 @@ inline std::string save_sample(const std::string& checkpoints_dir, int64_t step,
 
 /// Changes one bit of a file in place.
 inline void flip_bit(const std::string& path, size_t byte, int bit) {
-  std::string bytes = read_file(path);
-  bytes.at(byte) = static_cast<char>(bytes[byte] ^ (1 << bit));
-  FileWriter file(path);
-  file.append(bytes);
-  file.close();
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekg(static_cast<std::streamoff>(byte));
+  const int before = file.get();
+  ASSERT_NE(before, std::char_traits<char>::eof()) << path << " has no byte " << byte;
+  file.seekp(static_cast<std::streamoff>(byte));
+  file.put(static_cast<char>(before ^ (1 << bit)));
 }
 
 }  // namespace switchyard
