@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Fails when a test file is in no CMake target, or a test is switched off.
 
-Every tests/**/*_test.cpp and test_*.py must be named in the CMakeLists.txt of its folder
-or of tests/, outside comments, and no test may be disabled. Then lists, without failing, the sources of
-src/ of some length that have no test of their own name.
+Every tests/**/*_test.cpp and test_*.py must be named in the CMakeLists.txt of its folder or
+of one above it, outside comments, and no test may be disabled. Then lists, without failing,
+the sources of src/ of some length that have no test of their own name.
 """
 import pathlib
 import re
@@ -15,7 +15,8 @@ substance_lines = 40
 
 bad = []
 for test in tests:
-    lists = [test.parent / "CMakeLists.txt", root / "tests" / "CMakeLists.txt"]
+    folders = [f for f in test.parents if f.is_relative_to(root / "tests")]
+    lists = [folder / "CMakeLists.txt" for folder in folders]
     named = "".join(re.sub(r"#.*", "", cmake.read_text()) for cmake in lists if cmake.is_file())
     if not re.search(rf"(?<![\w.]){re.escape(test.name)}(?![\w.])", named):
         bad.append(f"{test.relative_to(root)}: not in {lists[0].relative_to(root)}")
