@@ -2,6 +2,8 @@
 # Sourced by the other scripts: they start at the root of the repository, stop at
 # the first error, and share the few functions below.
 set -euo pipefail
+# shellcheck disable=SC2034  # for scripts that are given paths
+called_from=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # Open MPI refuses to run as root unless told twice, as in a container.
