@@ -31,6 +31,10 @@ double sum_of_squares(const at::Tensor& x) {
 }  // namespace
 
 void reduce_gradients(ParameterStore& store) {
+  // Backward has filled those of frozen parts that share a leaf with others.
+  for (const PlacedPart& placed : store.parts()) {
+    if (placed.rule.frozen) store.gradient_of(placed).zero_();
+  }
   for (ParameterStore::Buffer& buffer : store.buffers()) {
     const char* purpose = buffer.kind == ParameterKind::kDense ? "gradients of dense parameters"
                                                                : "gradients of experts";

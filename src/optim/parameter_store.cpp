@@ -58,6 +58,7 @@ void ParameterStore::allocate(const Mesh& mesh, const Options& options) {
   place_parts(options, sizes);
   buffers_.push_back(make_buffer(ParameterKind::kDense, sizes[0], *mesh.world, options));
   buffers_.push_back(make_buffer(ParameterKind::kExpert, sizes[1], *mesh.data, options));
+  for (const Buffer& buffer : buffers_) check_tiling(buffer);
   bind_leaves();
   initialise(options.seed);
 }
@@ -91,6 +92,22 @@ ParameterStore::Buffer ParameterStore::make_buffer(ParameterKind kind, int64_t e
   buffer.exp_avg = at::zeros({buffer.state.size()}, at::kFloat);
   buffer.exp_avg_sq = at::zeros({buffer.state.size()}, at::kFloat);
   return buffer;
+}
+
+/// The group's shards, in rank order, must follow one another from 0 to the end.
+void ParameterStore::check_tiling(const Buffer& buffer) {
+  const at::Tensor own = at::tensor({buffer.shard.begin, buffer.shard.end}, at::kLong);
+  at::Tensor shards = at::empty({buffer.group->size(), 2}, at::kLong);
+  buffer.group->all_gather(own, shards, "shards of the parameters");
+  const auto bounds = shards.accessor<int64_t, 2>();
+  int64_t end = 0;
+  bool tiled = true;
+  for (int r = 0; r < buffer.group->size(); ++r) {
+    tiled &= bounds[r][0] == end;
+    end = bounds[r][1];
+  }
+  TORCH_CHECK(tiled, "ParameterStore: the ", to_string(buffer.kind),
+              " parameters differ between ranks: shards ", shards);
 }
 
 void ParameterStore::bind_leaves() {

@@ -93,6 +93,8 @@ class ParameterStore {
   /// Allocates the buffers, points every leaf and its gradient into them, draws
   /// the initial weights and checks that the shards of the group tile each
   /// buffer. Call once, after the last `add`. `mesh` must outlive the store.
+  /// Collective over the mesh. Throws c10::Error on all ranks of a group whose
+  /// models differ in size.
   void allocate(const Mesh& mesh, const Options& options);
 
   void zero_gradients();
@@ -134,6 +136,7 @@ class ParameterStore {
   void place_parts(const Options& options, int64_t (&sizes)[2]);
   Buffer make_buffer(ParameterKind kind, int64_t elements, Communicator& group,
                      const Options& options) const;
+  static void check_tiling(const Buffer& buffer);
   void bind_leaves();
   void initialise(uint64_t seed);
 
