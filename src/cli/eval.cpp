@@ -19,16 +19,14 @@ struct EvalFlags {
 ExitCode run_eval(const EvalFlags& flags, const Runtime& runtime) {
   const LoadedModel model = load_model(runtime, flags.checkpoint, flags.precision);
   Session& session = *model.session;
-  const int64_t length = flags.sequence_length > 0 ? flags.sequence_length : session.config().data.sequence_length;
+  const int64_t length =
+      flags.sequence_length > 0 ? flags.sequence_length : session.config().data.sequence_length;
   const int64_t sequences = flags.batches * session.config().train.global_batch_size;
   const EvalMetrics metrics = evaluate(session, flags.data, flags.split, length, sequences);
   if (flags.json) {
-    nlohmann::json result = {{"step", metrics.step},
-                             {"split", metrics.split},
-                             {"loss", metrics.loss},
-                             {"perplexity", metrics.perplexity()},
-                             {"bits_per_byte", nullptr},
-                             {"tokens", metrics.tokens}};
+    nlohmann::json result = {{"step", metrics.step},     {"split", metrics.split},
+                             {"loss", metrics.loss},     {"perplexity", metrics.perplexity()},
+                             {"bits_per_byte", nullptr}, {"tokens", metrics.tokens}};
     if (metrics.bits_per_byte) result["bits_per_byte"] = *metrics.bits_per_byte;
     print_once(runtime, result.dump() + "\n");
   } else {
@@ -41,15 +39,22 @@ ExitCode run_eval(const EvalFlags& flags, const Runtime& runtime) {
 
 Command add_eval(CLI::App& app) {
   auto flags = std::make_shared<EvalFlags>();
-  CLI::App* command = app.add_subcommand("eval", "Loss, perplexity and bits per byte of a checkpoint on a split");
-  command->add_option("--checkpoint", flags->checkpoint, "A step-... folder or a run folder (its latest)")->required();
+  CLI::App* command =
+      app.add_subcommand("eval", "Loss, perplexity and bits per byte of a checkpoint on a split");
+  command
+      ->add_option("--checkpoint", flags->checkpoint,
+                   "A step-... folder or a run folder (its latest)")
+      ->required();
   command->add_option("--data", flags->data, "Folder that `prepare` made")->required();
   command->add_option("--split", flags->split, "val (default) or train");
-  command->add_option("--sequence-length", flags->sequence_length, "Tokens per sequence (default: the run's)");
-  command->add_option("--batches", flags->batches, "Global batches to read (default: the whole split)");
+  command->add_option("--sequence-length", flags->sequence_length,
+                      "Tokens per sequence (default: the run's)");
+  command->add_option("--batches", flags->batches,
+                      "Global batches to read (default: the whole split)");
   command->add_option("--precision", flags->precision, "fp32 (default), bf16 or auto");
   command->add_flag("--json", flags->json, "One JSON object on stdout");
-  command->footer("Example: mpirun -n 2 switchyard eval --checkpoint runs/quickstart --data data/quickstart");
+  command->footer(
+      "Example: mpirun -n 2 switchyard eval --checkpoint runs/quickstart --data data/quickstart");
   return {command, [flags](const Runtime& runtime) { return run_eval(*flags, runtime); }};
 }
 

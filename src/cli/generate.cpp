@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "cli/command.h"
 #include "cli/load_model.h"
+#include "data/dataset_meta.h"
 #include "data/tokenizer.h"
 #include "train/generator.h"
 
@@ -27,15 +28,15 @@ void check(const GenerateFlags& flags) {
 ExitCode run_generate(const GenerateFlags& flags, const Runtime& runtime) {
   check(flags);
   const LoadedModel model = load_model(runtime, flags.checkpoint, flags.precision);
-  const auto tokenizer = load_tokenizer_of(model.step_dir);
-  std::vector<int32_t> prompt;
-  tokenizer->encode(flags.prompt, prompt);
+  const auto tokenizer = load_dataset_tokenizer(model.step_dir, read_dataset_meta(model.step_dir));
+  const std::vector<int32_t> prompt = tokenizer->encode(flags.prompt);
   print_once(runtime, flags.prompt);
   const auto on_token = [&](int64_t id) {
     const auto token = static_cast<int32_t>(id);
     print_once(runtime, tokenizer->decode({&token, 1}));
   };
-  generate(*model.session, {prompt.begin(), prompt.end()}, flags.sampling, tokenizer->vocab_size(), tokenizer->eos(), on_token);
+  generate(*model.session, {prompt.begin(), prompt.end()}, flags.sampling, tokenizer->vocab_size(),
+           tokenizer->eos(), on_token);
   print_once(runtime, "\n");
   return kExitOk;
 }
@@ -45,15 +46,23 @@ ExitCode run_generate(const GenerateFlags& flags, const Runtime& runtime) {
 Command add_generate(CLI::App& app) {
   auto flags = std::make_shared<GenerateFlags>();
   CLI::App* command = app.add_subcommand("generate", "Continue a prompt with a checkpoint's model");
-  command->add_option("--checkpoint", flags->checkpoint, "A step-... folder or a run folder (its latest)")->required();
+  command
+      ->add_option("--checkpoint", flags->checkpoint,
+                   "A step-... folder or a run folder (its latest)")
+      ->required();
   command->add_option("--prompt", flags->prompt, "Text to continue")->required();
-  command->add_option("--max-new-tokens", flags->sampling.max_new_tokens, "Most tokens to add (default: 128)");
+  command->add_option("--max-new-tokens", flags->sampling.max_new_tokens,
+                      "Most tokens to add (default: 128)");
   command->add_option("--temperature", flags->sampling.temperature, "0 is greedy (default: 1)");
-  command->add_option("--top-k", flags->sampling.top_k, "Only the k likeliest tokens (default: 0, all)");
-  command->add_option("--top-p", flags->sampling.top_p, "Only the likeliest tokens of this mass (default: 1)");
+  command->add_option("--top-k", flags->sampling.top_k,
+                      "Only the k likeliest tokens (default: 0, all)");
+  command->add_option("--top-p", flags->sampling.top_p,
+                      "Only the likeliest tokens of this mass (default: 1)");
   command->add_option("--seed", flags->sampling.seed, "Of the draws (default: 1234)");
   command->add_option("--precision", flags->precision, "fp32 (default), bf16 or auto");
-  command->footer("Example: switchyard generate --checkpoint runs/quickstart --prompt \"It is a truth\" --temperature 0.8");
+  command->footer(
+      "Example: switchyard generate --checkpoint runs/quickstart --prompt \"It is a truth\" "
+      "--temperature 0.8");
   return {command, [flags](const Runtime& runtime) { return run_generate(*flags, runtime); }};
 }
 

@@ -9,14 +9,17 @@
 
 namespace switchyard {
 
-LoadedModel load_model(const Runtime& runtime, const std::string& checkpoint, const std::string& precision) {
+LoadedModel load_model(const Runtime& runtime, const std::string& checkpoint,
+                       const std::string& precision) {
   LoadedModel model;
   model.step_dir = resolve_checkpoint(checkpoint);
   CheckpointReader reader(model.step_dir);
-  RunConfig config = parse_config(reader.read_text(kConfigName), model.step_dir + "/" + kConfigName);
+  RunConfig config =
+      parse_config(reader.read_text(kConfigName), model.step_dir + "/" + kConfigName);
   config.train.precision = precision;
   config.train.threads = kAuto;
-  config.parallel.expert = std::gcd(static_cast<int64_t>(runtime.world_size()), config.moe.num_experts);
+  config.parallel.expert =
+      std::gcd(static_cast<int64_t>(runtime.world_size()), config.moe.num_experts);
   model.session = std::make_unique<Session>(runtime, config);
   load_snapshot(*model.session, model.step_dir, Restore::kWeights);
   model.session->progress().step = reader.manifest().step;

@@ -38,8 +38,10 @@ struct WorkerFlags {
 /// A folder that is gone at the end of the scope.
 class TemporaryFolder {
  public:
-  TemporaryFolder() : path_((std::filesystem::temp_directory_path() / "switchyard-parity-XXXXXX").string()) {
-    if (::mkdtemp(path_.data()) == nullptr) throw DataError(path_ + ": cannot make a temporary folder; set TMPDIR");
+  TemporaryFolder()
+      : path_((std::filesystem::temp_directory_path() / "switchyard-parity-XXXXXX").string()) {
+    if (::mkdtemp(path_.data()) == nullptr)
+      throw DataError(path_ + ": cannot make a temporary folder; set TMPDIR");
   }
   ~TemporaryFolder() { std::filesystem::remove_all(path_); }
   TemporaryFolder(const TemporaryFolder&) = delete;
@@ -62,15 +64,20 @@ void run_program(std::vector<std::string> words, const std::string& what) {
   int status = 0;
   ::waitpid(child, &status, 0);
   const int code = WIFEXITED(status) ? WEXITSTATUS(status) : kExitComm;
-  if (code != 0) throw Error(static_cast<ExitCode>(code), "parity: " + what + " ended with exit code " + std::to_string(code));
+  if (code != 0)
+    throw Error(static_cast<ExitCode>(code),
+                "parity: " + what + " ended with exit code " + std::to_string(code));
 }
 
-void start_world(const ParityFlags& flags, const Layout& layout, const std::string& folder, bool reference) {
-  std::vector<std::string> words = {"mpirun", "-n", std::to_string(layout.ranks), "--oversubscribe", "--bind-to", "none"};
+void start_world(const ParityFlags& flags, const Layout& layout, const std::string& folder,
+                 bool reference) {
+  std::vector<std::string> words = {"mpirun",          "-n",        std::to_string(layout.ranks),
+                                    "--oversubscribe", "--bind-to", "none"};
   if (::geteuid() == 0) words.push_back("--allow-run-as-root");
-  words.insert(words.end(), {std::filesystem::read_symlink("/proc/self/exe").string(), "parity-worker", flags.config,
-                             "--layout", layout.text, "--folder", folder, "--steps", std::to_string(flags.steps),
-                             "--plant", flags.plant});
+  words.insert(words.end(),
+               {std::filesystem::read_symlink("/proc/self/exe").string(), "parity-worker",
+                flags.config, "--layout", layout.text, "--folder", folder, "--steps",
+                std::to_string(flags.steps), "--plant", flags.plant});
   if (reference) words.push_back("--reference");
   for (const std::string& set : flags.sets) words.insert(words.end(), {"--set", set});
   run_program(words, "layout " + layout.text);
@@ -78,17 +85,21 @@ void start_world(const ParityFlags& flags, const Layout& layout, const std::stri
 
 std::string as_line(const json& row) {
   char text[256];
-  std::snprintf(text, sizeof text, "%-8s %-6s loss %.1e  norm %.1e  gradient %.1e  flips %lld  drops %s  samples %s  worst ",
-                row["layout"].get<std::string>().c_str(), row["ok"] ? "equal" : "DIFFER", row["loss"].get<double>(),
-                row["norm"].get<double>(), row["gradient"].get<double>(), row["flips"].get<long long>(),
-                row["dropped_equal"] ? "equal" : "DIFFER", row["samples_equal"] ? "equal" : "DIFFER");
+  std::snprintf(
+      text, sizeof text,
+      "%-8s %-6s loss %.1e  norm %.1e  gradient %.1e  flips %lld  drops %s  samples %s  worst ",
+      row["layout"].get<std::string>().c_str(), row["ok"] ? "equal" : "DIFFER",
+      row["loss"].get<double>(), row["norm"].get<double>(), row["gradient"].get<double>(),
+      row["flips"].get<long long>(), row["dropped_equal"] ? "equal" : "DIFFER",
+      row["samples_equal"] ? "equal" : "DIFFER");
   return text + row["worst_parameter"].get<std::string>();
 }
 
 /// Settings that depend on the layout by their definition.
 std::vector<std::string> layout_dependent(const MoeConfig& moe) {
   std::vector<std::string> found;
-  if (moe.capacity.factor && moe.capacity.scope == "rank") found.emplace_back("moe.capacity.scope: rank");
+  if (moe.capacity.factor && moe.capacity.scope == "rank")
+    found.emplace_back("moe.capacity.scope: rank");
   for (const BalanceConfig& balance : moe.balance) {
     if (balance.scope == "micro_batch") found.emplace_back("moe.balance.scope: micro_batch");
   }
@@ -96,11 +107,14 @@ std::vector<std::string> layout_dependent(const MoeConfig& moe) {
 }
 
 ExitCode run_parity(const ParityFlags& flags, const Runtime& runtime) {
-  if (runtime.world_size() > 1) throw ConfigError("parity: runs alone; it starts the worlds itself with mpirun");
+  if (runtime.world_size() > 1)
+    throw ConfigError("parity: runs alone; it starts the worlds itself with mpirun");
   const RunConfig config = load_config(flags.config, flags.sets, /*world_size=*/0);
   const std::vector<Layout> layouts = parse_layouts(flags.layouts);
   parse_plant(flags.plant);
-  if (layouts.size() < 2) throw ConfigError("--layouts: needs at least two, the first is what the others are compared with");
+  if (layouts.size() < 2)
+    throw ConfigError(
+        "--layouts: needs at least two, the first is what the others are compared with");
   if (flags.steps < 1) throw ConfigError("--steps: must be at least 1");
   const TemporaryFolder folder;
   json rows = json::array();
@@ -109,14 +123,21 @@ ExitCode run_parity(const ParityFlags& flags, const Runtime& runtime) {
     const bool reference = &layout == &layouts.front();
     start_world(flags, layout, folder.path(), reference);
     if (reference) continue;
-    rows.push_back(compare_layouts(folder.path(), layouts.front(), layout, flags.steps, config.moe.group_sequences));
+    rows.push_back(compare_layouts(folder.path(), layouts.front(), layout, flags.steps,
+                                   config.moe.group_sequences));
     ok = ok && rows.back()["ok"];
     if (!flags.json) print_once(runtime, as_line(rows.back()) + "\n");
   }
   const auto dependent = layout_dependent(config.moe);
-  for (const std::string& setting : dependent) log_warning(setting + " depends on the layout; differences are expected");
+  for (const std::string& setting : dependent)
+    log_warning(setting + " depends on the layout; differences are expected");
   if (flags.json) {
-    print_once(runtime, json{{"ok", ok}, {"reference", layouts.front().text}, {"layouts", rows}, {"layout_dependent", dependent}}.dump() + "\n");
+    print_once(runtime, json{{"ok", ok},
+                             {"reference", layouts.front().text},
+                             {"layouts", rows},
+                             {"layout_dependent", dependent}}
+                                .dump() +
+                            "\n");
   }
   return ok ? kExitOk : kExitDiffer;
 }
@@ -124,7 +145,8 @@ ExitCode run_parity(const ParityFlags& flags, const Runtime& runtime) {
 ExitCode run_worker(const WorkerFlags& flags, const Runtime& runtime) {
   const Layout layout = parse_layouts(flags.layout).front();
   const RunConfig config = load_config(flags.config, flags.sets, /*world_size=*/0);
-  run_parity_worker(runtime, config, layout, flags.steps, flags.folder, flags.reference, parse_plant(flags.plant));
+  run_parity_worker(runtime, config, layout, flags.steps, flags.folder, flags.reference,
+                    parse_plant(flags.plant));
   return kExitOk;
 }
 
@@ -132,12 +154,18 @@ ExitCode run_worker(const WorkerFlags& flags, const Runtime& runtime) {
 
 Command add_parity(CLI::App& app) {
   auto flags = std::make_shared<ParityFlags>();
-  CLI::App* command = app.add_subcommand("parity", "Show that the layout does not change the model of CONFIG.yaml");
+  CLI::App* command =
+      app.add_subcommand("parity", "Show that the layout does not change the model of CONFIG.yaml");
   command->add_option("config", flags->config, "CONFIG.yaml")->required();
-  command->add_option("--set", flags->sets, "key.path=value over the file; may be repeated")->allow_extra_args(false);
-  command->add_option("--layouts", flags->layouts, "RANKSxEP, comma-separated; RANKSxEPaN for N micro-batches per step (default: 1x1,2x1,2x2,4x2,4x4)");
+  command->add_option("--set", flags->sets, "key.path=value over the file; may be repeated")
+      ->allow_extra_args(false);
+  command->add_option("--layouts", flags->layouts,
+                      "RANKSxEP, comma-separated; RANKSxEPaN for N micro-batches per step "
+                      "(default: 1x1,2x1,2x2,4x2,4x4)");
   command->add_option("--steps", flags->steps, "Optimizer steps to compare (default: 3)");
-  command->add_option("--plant", flags->plant, "Make a known mistake on purpose, to see it found: expert-mean, norm-twice, balance-times-micro, capacity-rank");
+  command->add_option("--plant", flags->plant,
+                      "Make a known mistake on purpose, to see it found: expert-mean, norm-twice, "
+                      "balance-times-micro, capacity-rank");
   command->add_flag("--json", flags->json, "One JSON object on stdout");
   command->footer("Example: switchyard parity configs/tiny.yaml --layouts 1x1,2x2,4x2");
   return {command, [flags](const Runtime& runtime) { return run_parity(*flags, runtime); }};

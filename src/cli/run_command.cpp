@@ -14,10 +14,13 @@ void print_once(const Runtime& runtime, const std::string& text) {
 
 ExitCode run_command(int argc, char** argv, const Runtime& runtime) {
   set_log_rank(runtime.rank());
-  CLI::App app("Switchyard trains Mixture-of-Experts language models: mpirun -n N switchyard train run.yaml");
+  CLI::App app(
+      "Switchyard trains Mixture-of-Experts language models: mpirun -n N switchyard train "
+      "run.yaml");
   app.set_version_flag("--version", SWITCHYARD_VERSION);
   app.require_subcommand(1);
-  const std::vector<Command> commands = {add_train(app),  add_prepare(app), add_eval(app), add_generate(app),
+  const std::vector<Command> commands = {add_train(app),  add_prepare(app),
+                                         add_eval(app),   add_generate(app),
                                          add_parity(app), add_parity_worker(app)};
   try {
     app.parse(argc, argv);

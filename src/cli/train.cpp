@@ -47,14 +47,18 @@ Command add_train(CLI::App& app) {
   auto flags = std::make_shared<TrainFlags>();
   CLI::App* command = app.add_subcommand("train", "Train the model that CONFIG.yaml describes");
   command->add_option("config", flags->config, "CONFIG.yaml");
-  command->add_option("--set", flags->sets, "key.path=value over the file; may be repeated")->allow_extra_args(false);
-  command->add_option("--resume", flags->resume,
-                      "auto (default): go on from the run's newest valid checkpoint; strict: insist on one; "
-                      "never: start over; or a checkpoint");
+  command->add_option("--set", flags->sets, "key.path=value over the file; may be repeated")
+      ->allow_extra_args(false);
+  command->add_option(
+      "--resume", flags->resume,
+      "auto (default): go on from the run's newest valid checkpoint; strict: insist on one; "
+      "never: start over; or a checkpoint");
   command->add_flag("--print-config", flags->print_config, "Print the resolved config and stop");
   command->add_flag("--dry-run", flags->dry_run, "Print model, layout and memory and stop");
-  command->add_flag("--help-config", flags->help_config, "Print every key with default and meaning and stop");
-  command->footer("Example: mpirun -n 2 switchyard train configs/quickstart.yaml --set optim.lr=2e-3");
+  command->add_flag("--help-config", flags->help_config,
+                    "Print every key with default and meaning and stop");
+  command->footer(
+      "Example: mpirun -n 2 switchyard train configs/quickstart.yaml --set optim.lr=2e-3");
   return {command, [flags](const Runtime& runtime) { return run_train(*flags, runtime); }};
 }
 

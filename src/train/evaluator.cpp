@@ -8,6 +8,7 @@
 #include <numbers>
 
 #include "data/sequential_samples.h"
+#include "data/token_dataset.h"
 #include "loss/cross_entropy.h"
 
 // B sequences of S tokens on this rank, T = B * S.
@@ -23,16 +24,15 @@ struct LossSum {
   int64_t tokens = 0;
 };
 
-LossSum loss_of(Session& session, const SequentialSamples& samples, int64_t first, int64_t count) {
-  const int64_t S = samples.length();
-  const SequentialBatch batch = samples.read(first, count);
-  const Tensor tokens = at::tensor(batch.tokens, at::kLong).view({count, S + 1});
+LossSum loss_of(Session& session, const SampleBatch& samples) {
+  const int64_t B = samples.count, S = samples.length;
+  const Tensor tokens = at::tensor(samples.tokens, at::kLong).view({B, S + 1});
   const Tensor valid_BS =
-      at::arange(S).unsqueeze(0) < at::tensor(batch.targets, at::kLong).unsqueeze(1);
+      at::arange(S).unsqueeze(0) < at::tensor(samples.valid, at::kLong).unsqueeze(1);
   DecoderInput input;
   input.tokens_BS = tokens.narrow(1, 0, S).contiguous();
   input.valid_BS = valid_BS;
-  input.order_B = at::arange(first, first + count, at::kLong);
+  input.order_B = at::tensor(samples.order, at::kLong);
   input.mode = Mode::kEval;
   const Tensor targets_T =
       tokens.narrow(1, 1, S).masked_fill(valid_BS.logical_not(), kIgnoredTarget).reshape({-1});
@@ -41,12 +41,20 @@ LossSum loss_of(Session& session, const SequentialSamples& samples, int64_t firs
   return {loss.item<double>(), valid_BS.sum().item<int64_t>()};
 }
 
+/// Tokens per byte of text of a split, where its meta.json knows the bytes.
+std::optional<double> tokens_per_byte(const TokenDataset& dataset, const std::string& split) {
+  const auto bytes = dataset.meta().bytes.find(split);
+  if (bytes == dataset.meta().bytes.end() || bytes->second == 0) return std::nullopt;
+  return static_cast<double>(dataset.num_tokens()) / static_cast<double>(bytes->second);
+}
+
 }  // namespace
 
 EvalMetrics evaluate(Session& session, const std::string& data_dir, const std::string& split,
                      int64_t sequence_length, int64_t max_sequences) {
   const c10::NoGradGuard no_grad;
-  const SequentialSamples samples(data_dir, split, sequence_length);
+  const TokenDataset dataset(data_dir, split);
+  const SequentialSamples samples(dataset, sequence_length);
   Communicator& world = *session.mesh().world;
   const int64_t total =
       max_sequences > 0 ? std::min(max_sequences, samples.count()) : samples.count();
@@ -54,7 +62,7 @@ EvalMetrics evaluate(Session& session, const std::string& data_dir, const std::s
   LossSum sum;
   for (int64_t begin = 0; begin < total; begin += per_rank * world.size()) {
     const int64_t mine = std::min(begin + world.rank() * per_rank, total);
-    const LossSum part = loss_of(session, samples, mine, std::min(per_rank, total - mine));
+    const LossSum part = loss_of(session, samples.read(mine, std::min(per_rank, total - mine)));
     sum.loss += part.loss;
     sum.tokens += part.tokens;
   }
@@ -65,8 +73,8 @@ EvalMetrics evaluate(Session& session, const std::string& data_dir, const std::s
   metrics.split = split;
   metrics.tokens = static_cast<int64_t>(sums[1].item<double>());
   metrics.loss = sums[0].item<double>() / sums[1].item<double>();
-  if (const auto tokens_per_byte = samples.tokens_per_byte()) {
-    metrics.bits_per_byte = metrics.loss / std::numbers::ln2 * *tokens_per_byte;
+  if (const auto ratio = tokens_per_byte(dataset, split)) {
+    metrics.bits_per_byte = metrics.loss / std::numbers::ln2 * *ratio;
   }
   return metrics;
 }

@@ -30,11 +30,13 @@ RunConfig config_for(RunConfig config, const Layout& layout) {
   const int64_t per_rank = config.train.global_batch_size / layout.ranks;
   const std::string place = "layout " + layout.text + ": ";
   if (per_rank * layout.ranks != config.train.global_batch_size) {
-    throw ConfigError(place + "train.global_batch_size " + std::to_string(config.train.global_batch_size) +
-                      " does not divide over " + std::to_string(layout.ranks) + " ranks");
+    throw ConfigError(place + "train.global_batch_size " +
+                      std::to_string(config.train.global_batch_size) + " does not divide over " +
+                      std::to_string(layout.ranks) + " ranks");
   }
   if (config.moe.num_experts % layout.expert != 0 || layout.ranks % layout.expert != 0) {
-    throw ConfigError(place + "EP " + std::to_string(layout.expert) + " must divide moe.num_experts and the ranks");
+    throw ConfigError(place + "EP " + std::to_string(layout.expert) +
+                      " must divide moe.num_experts and the ranks");
   }
   const int64_t group = config.moe.group_sequences;
   int64_t micro = std::min(config.train.micro_batch_size, per_rank);
@@ -47,7 +49,9 @@ RunConfig config_for(RunConfig config, const Layout& layout) {
       (layout.accumulation > 0 && micro * layout.accumulation != per_rank)) {
     throw ConfigError(place + "no micro-batch of whole routing groups (" + std::to_string(group) +
                       " sequences) fits " + std::to_string(per_rank) + " sequences per rank" +
-                      (layout.accumulation > 0 ? " in " + std::to_string(layout.accumulation) + " micro-batches" : ""));
+                      (layout.accumulation > 0
+                           ? " in " + std::to_string(layout.accumulation) + " micro-batches"
+                           : ""));
   }
   config.train.micro_batch_size = micro;
   return config;
@@ -58,7 +62,8 @@ void plant_in_config(RunConfig& config, Plant plant, const Layout& layout) {
   if (plant == Plant::kBalanceTimesMicro) {
     const int64_t micro_steps =
         config.train.global_batch_size / layout.ranks / config.train.micro_batch_size;
-    for (BalanceConfig& balance : config.moe.balance) balance.coef *= static_cast<double>(micro_steps);
+    for (BalanceConfig& balance : config.moe.balance)
+      balance.coef *= static_cast<double>(micro_steps);
   }
 }
 
@@ -67,7 +72,8 @@ void plant_in_result(Session& session, Plant plant, StepReport& report) {
     session.store().buffer(ParameterKind::kExpert).gradients.div_(session.mesh().expert_size());
   }
   if (plant == Plant::kNormTwice) {
-    report.norms.total = std::sqrt(report.norms.dense * report.norms.dense + 2 * report.norms.expert * report.norms.expert);
+    report.norms.total = std::sqrt(report.norms.dense * report.norms.dense +
+                                   2 * report.norms.expert * report.norms.expert);
   }
 }
 
@@ -92,7 +98,8 @@ class RoutingSlices {
   void add(const std::string& name, const Tensor& mine, int64_t world, int64_t rank) {
     tensors_.push_back(mine.contiguous());
     const int64_t n = mine.numel();
-    slices_.push_back({name, {n * world}, "I64", "state", rank * n, (rank + 1) * n, tensors_.back().data_ptr()});
+    slices_.push_back(
+        {name, {n * world}, "I64", "state", rank * n, (rank + 1) * n, tensors_.back().data_ptr()});
   }
 
   const std::vector<OwnedSlice>& slices() const { return slices_; }
@@ -113,19 +120,25 @@ json report_json(const StepReport& report) {
 
 Tensor sample_ids(const Session& session, const TrainingData& data) {
   const int64_t mine = session.sequences_per_rank();
-  const uint64_t first = session.progress().cursor + static_cast<uint64_t>(session.mesh().world->rank() * mine);
+  const int64_t first =
+      static_cast<int64_t>(session.progress().cursor) + session.mesh().world->rank() * mine;
   const SampleBatch batch = data.read(first, mine);
   return at::tensor(std::vector<int64_t>(batch.ids.begin(), batch.ids.end()), at::kLong);
 }
 
-std::string layout_folder(const std::string& folder, const Layout& layout) { return folder + "/" + layout.text; }
+std::string layout_folder(const std::string& folder, const Layout& layout) {
+  return folder + "/" + layout.text;
+}
 
-std::string step_folder(const std::string& folder, int64_t step) { return folder + "/" + step_folder_name(step); }
+std::string step_folder(const std::string& folder, int64_t step) {
+  return folder + "/" + step_folder_name(step);
+}
 
-void write_result(Session& session, const TrainingData& data, const StepReport& report, const RoutingTrace& trace,
-                  const std::string& folder) {
+void write_result(Session& session, const TrainingData& data, const StepReport& report,
+                  const RoutingTrace& trace, const std::string& folder) {
   RoutingSlices routing(trace, session);
-  routing.add("sample_ids", sample_ids(session, data), session.mesh().world->size(), session.mesh().world->rank());
+  routing.add("sample_ids", sample_ids(session, data), session.mesh().world->size(),
+              session.mesh().world->rank());
   std::vector<OwnedSlice> slices = owned_slices(session, SliceOf::kGradients);
   slices.insert(slices.end(), routing.slices().begin(), routing.slices().end());
   CheckpointInfo info;
@@ -184,7 +197,8 @@ void compare_gradients(CheckpointReader& a, CheckpointReader& b, Difference& dif
 
 /// Flips are choices that differ; drops are compared in the routing groups
 /// without one, where they must be the same.
-void compare_routing(CheckpointReader& a, CheckpointReader& b, int64_t groups, Difference& difference) {
+void compare_routing(CheckpointReader& a, CheckpointReader& b, int64_t groups,
+                     Difference& difference) {
   for (int64_t l = 0; a.has("routing." + std::to_string(l) + ".experts"); ++l) {
     const std::string prefix = "routing." + std::to_string(l);
     const auto read = [&](CheckpointReader& reader, const char* what) {
@@ -198,12 +212,15 @@ void compare_routing(CheckpointReader& a, CheckpointReader& b, int64_t groups, D
   }
 }
 
-void compare_step(CheckpointReader& a, CheckpointReader& b, int64_t group_sequences, Difference& difference) {
+void compare_step(CheckpointReader& a, CheckpointReader& b, int64_t group_sequences,
+                  Difference& difference) {
   for (const char* key : {"loss", "aux_loss", "z_loss"}) {
-    difference.loss = std::max(difference.loss, relative(a.manifest().state.at(key), b.manifest().state.at(key)));
+    difference.loss =
+        std::max(difference.loss, relative(a.manifest().state.at(key), b.manifest().state.at(key)));
   }
   for (const char* key : {"grad_norm", "grad_norm_dense", "grad_norm_expert"}) {
-    difference.norm = std::max(difference.norm, relative(a.manifest().state.at(key), b.manifest().state.at(key)));
+    difference.norm =
+        std::max(difference.norm, relative(a.manifest().state.at(key), b.manifest().state.at(key)));
   }
   compare_gradients(a, b, difference);
   const Tensor ids = read_ids(a, "sample_ids");
@@ -239,7 +256,8 @@ std::vector<Layout> parse_layouts(const std::string& text) {
     layout.expert = take_int(rest);
     if (take(rest, 'a')) layout.accumulation = take_int(rest);
     if (layout.ranks == 0 || !x || layout.expert == 0 || !rest.empty()) {
-      throw ConfigError("--layouts: `" + layout.text + "` is not RANKSxEP (such as 4x2, or 4x2a4 for 4 micro-batches per step)");
+      throw ConfigError("--layouts: `" + layout.text +
+                        "` is not RANKSxEP (such as 4x2, or 4x2a4 for 4 micro-batches per step)");
     }
     layouts.push_back(layout);
     begin = end + 1;
@@ -257,10 +275,11 @@ Plant parse_plant(const std::string& word) {
                     "`; one of none, expert-mean, norm-twice, balance-times-micro, capacity-rank");
 }
 
-void run_parity_worker(const Runtime& runtime, RunConfig config, const Layout& layout, int64_t steps,
-                       const std::string& folder, bool reference, Plant plant) {
+void run_parity_worker(const Runtime& runtime, RunConfig config, const Layout& layout,
+                       int64_t steps, const std::string& folder, bool reference, Plant plant) {
   if (runtime.world_size() != layout.ranks) {
-    throw CommError("parity: layout " + layout.text + " was started with " + std::to_string(runtime.world_size()) + " ranks");
+    throw CommError("parity: layout " + layout.text + " was started with " +
+                    std::to_string(runtime.world_size()) + " ranks");
   }
   config = config_for(std::move(config), layout);
   const TrainingData data(config.data, static_cast<uint64_t>(config.run.seed));
@@ -288,8 +307,8 @@ void run_parity_worker(const Runtime& runtime, RunConfig config, const Layout& l
   }
 }
 
-json compare_layouts(const std::string& folder, const Layout& reference, const Layout& other, int64_t steps,
-                     int64_t group_sequences) {
+json compare_layouts(const std::string& folder, const Layout& reference, const Layout& other,
+                     int64_t steps, int64_t group_sequences) {
   Difference difference;
   for (int64_t step = 0; step < steps; ++step) {
     CheckpointReader a(step_folder(layout_folder(folder, reference), step));
@@ -297,7 +316,8 @@ json compare_layouts(const std::string& folder, const Layout& reference, const L
     compare_step(a, b, group_sequences, difference);
   }
   const bool ok = difference.loss < kParityTolerance && difference.gradient < kParityTolerance &&
-                  difference.norm < kParityTolerance && difference.dropped_equal && difference.samples_equal;
+                  difference.norm < kParityTolerance && difference.dropped_equal &&
+                  difference.samples_equal;
   return {{"layout", other.text},
           {"ok", ok},
           {"loss", difference.loss},

@@ -32,15 +32,15 @@ Plant parse_plant(const std::string& word);
 /// them with losses, norms, routing and sample ids under `folder`. The first
 /// layout (`reference`) also writes the weights and takes the optimizer step.
 /// Collective over the job.
-void run_parity_worker(const Runtime& runtime, RunConfig config, const Layout& layout, int64_t steps,
-                       const std::string& folder, bool reference, Plant plant);
+void run_parity_worker(const Runtime& runtime, RunConfig config, const Layout& layout,
+                       int64_t steps, const std::string& folder, bool reference, Plant plant);
 
 /// Reads what two worlds wrote and compares them: the largest relative
 /// difference of loss (and router losses), of norms and of a gradient tensor
 /// (norm of the difference over the norm), routing choices that flipped, whether
 /// the same tokens were dropped and the same samples read.
-nlohmann::json compare_layouts(const std::string& folder, const Layout& reference, const Layout& other, int64_t steps,
-                               int64_t group_sequences);
+nlohmann::json compare_layouts(const std::string& folder, const Layout& reference,
+                               const Layout& other, int64_t steps, int64_t group_sequences);
 
 /// The relative difference below which `parity` calls losses and gradients equal.
 inline constexpr double kParityTolerance = 1e-5;

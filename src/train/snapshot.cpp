@@ -16,19 +16,26 @@ constexpr const char* kCountsFirst = "router_counts.first";
 
 const char* dtype_name(at::ScalarType dtype) {
   switch (dtype) {
-    case at::kFloat: return "F32";
-    case at::kBFloat16: return "BF16";
-    case at::kDouble: return "F64";
-    case at::kLong: return "I64";
-    case at::kBool: return "BOOL";
-    default: TORCH_CHECK(false, "no checkpoint dtype for ", dtype);
+    case at::kFloat:
+      return "F32";
+    case at::kBFloat16:
+      return "BF16";
+    case at::kDouble:
+      return "F64";
+    case at::kLong:
+      return "I64";
+    case at::kBool:
+      return "BOOL";
+    default:
+      TORCH_CHECK(false, "no checkpoint dtype for ", dtype);
   }
 }
 
 /// Elements [begin, end) of the part that `flat` holds from element `flat_begin` of the buffer on.
-OwnedSlice slice_of(const PlacedPart& placed, const std::string& suffix, const Tensor& flat, int64_t flat_begin,
-                    Interval mine) {
-  const auto* data = static_cast<const char*>(flat.data_ptr()) + (mine.begin - flat_begin) * flat.element_size();
+OwnedSlice slice_of(const PlacedPart& placed, const std::string& suffix, const Tensor& flat,
+                    int64_t flat_begin, Interval mine) {
+  const auto* data =
+      static_cast<const char*>(flat.data_ptr()) + (mine.begin - flat_begin) * flat.element_size();
   return {placed.part.name + suffix,
           placed.part.shape,
           dtype_name(flat.scalar_type()),
@@ -39,11 +46,13 @@ OwnedSlice slice_of(const PlacedPart& placed, const std::string& suffix, const T
 }
 
 OwnedSlice whole_state(const std::string& name, const Tensor& tensor) {
-  return {name, tensor.sizes().vec(), dtype_name(tensor.scalar_type()), "state", 0, tensor.numel(), tensor.data_ptr()};
+  return {name,           tensor.sizes().vec(), dtype_name(tensor.scalar_type()), "state", 0,
+          tensor.numel(), tensor.data_ptr()};
 }
 
 void add_router_state(Session& session, std::vector<OwnedSlice>& slices) {
-  for (const auto& [name, bias_E] : session.decoder().selection_biases()) slices.push_back(whole_state(name, bias_E));
+  for (const auto& [name, bias_E] : session.decoder().selection_biases())
+    slices.push_back(whole_state(name, bias_E));
   const StepCounts& lagged = session.progress().lagged;
   if (!lagged.defined()) return;
   slices.push_back(whole_state(kCountsAll, lagged.all_LE));
@@ -74,12 +83,14 @@ void check_shape(const CheckpointReader& reader, const NamedPart& part) {
   }
 }
 
-void load_part(ParameterStore& store, CheckpointReader& reader, const PlacedPart& placed, Restore restore) {
+void load_part(ParameterStore& store, CheckpointReader& reader, const PlacedPart& placed,
+               Restore restore) {
   check_shape(reader, placed.part);
   ParameterStore::Buffer& buffer = store.buffer(placed.kind);
   const std::string& name = placed.part.name;
   const std::string master = name + ".master";
-  const Tensor values = read_floats(reader, reader.has(master) ? master : name, {0, placed.range.size()});
+  const Tensor values =
+      read_floats(reader, reader.has(master) ? master : name, {0, placed.range.size()});
   buffer.weights.narrow(0, placed.range.begin, placed.range.size()).copy_(values);
 
   const Interval kept = intersect(placed.range, buffer.state);
@@ -87,11 +98,14 @@ void load_part(ParameterStore& store, CheckpointReader& reader, const PlacedPart
   const Interval in_part{kept.begin - placed.range.begin, kept.end - placed.range.begin};
   const int64_t in_state = kept.begin - buffer.state.begin;
   if (buffer.master.defined()) {
-    buffer.master.narrow(0, in_state, kept.size()).copy_(values.narrow(0, in_part.begin, kept.size()));
+    buffer.master.narrow(0, in_state, kept.size())
+        .copy_(values.narrow(0, in_part.begin, kept.size()));
   }
   if (restore == Restore::kWeights) return;
-  buffer.exp_avg.narrow(0, in_state, kept.size()).copy_(read_floats(reader, name + ".exp_avg", in_part));
-  buffer.exp_avg_sq.narrow(0, in_state, kept.size()).copy_(read_floats(reader, name + ".exp_avg_sq", in_part));
+  buffer.exp_avg.narrow(0, in_state, kept.size())
+      .copy_(read_floats(reader, name + ".exp_avg", in_part));
+  buffer.exp_avg_sq.narrow(0, in_state, kept.size())
+      .copy_(read_floats(reader, name + ".exp_avg_sq", in_part));
 }
 
 void load_progress(Session& session, CheckpointReader& reader) {
@@ -105,8 +119,10 @@ void load_progress(Session& session, CheckpointReader& reader) {
   progress.skipped_in_row = state.at("skipped_in_row");
   if (!progress.lagged.defined()) return;
   const Interval all{0, progress.lagged.all_LE.numel()};
-  progress.lagged.all_LE.copy_(read_floats(reader, kCountsAll, all).view(progress.lagged.all_LE.sizes()));
-  progress.lagged.first_LE.copy_(read_floats(reader, kCountsFirst, all).view(progress.lagged.first_LE.sizes()));
+  progress.lagged.all_LE.copy_(
+      read_floats(reader, kCountsAll, all).view(progress.lagged.all_LE.sizes()));
+  progress.lagged.first_LE.copy_(
+      read_floats(reader, kCountsFirst, all).view(progress.lagged.first_LE.sizes()));
   progress.lagged.tokens = state.at("lagged_tokens");
 }
 
@@ -132,7 +148,8 @@ std::string first_difference(const std::string& ours, const std::string& theirs)
     const size_t end = std::min(ours.find('\n', begin), ours.size());
     if (theirs.compare(begin, end - begin + 1, ours, begin, end - begin + 1) != 0) {
       const size_t end_theirs = std::min(theirs.find('\n', begin), theirs.size());
-      return "`" + ours.substr(begin, end - begin) + "` here, `" + theirs.substr(begin, end_theirs - begin) + "` there";
+      return "`" + ours.substr(begin, end - begin) + "` here, `" +
+             theirs.substr(begin, end_theirs - begin) + "` there";
     }
     begin = end + 1;
   }
@@ -162,7 +179,8 @@ std::vector<OwnedSlice> owned_slices(Session& session, SliceOf what) {
   return slices;
 }
 
-void save_snapshot(Session& session, const std::string& checkpoints_dir, const std::string& data_fingerprint,
+void save_snapshot(Session& session, const std::string& checkpoints_dir,
+                   const std::string& data_fingerprint,
                    const std::vector<std::pair<std::string, std::string>>& files) {
   CheckpointInfo info;
   info.step = session.progress().step;
@@ -174,12 +192,14 @@ void save_snapshot(Session& session, const std::string& checkpoints_dir, const s
   info.state = progress_json(session.progress());
   info.state["data_fingerprint"] = data_fingerprint;
   info.files = files;
-  save_checkpoint(*session.mesh().world, checkpoints_dir, info, owned_slices(session, SliceOf::kState));
+  save_checkpoint(*session.mesh().world, checkpoints_dir, info,
+                  owned_slices(session, SliceOf::kState));
 }
 
 void load_snapshot(Session& session, const std::string& step_dir, Restore restore) {
   CheckpointReader reader(step_dir);
-  for (const PlacedPart& placed : session.store().parts()) load_part(session.store(), reader, placed, restore);
+  for (const PlacedPart& placed : session.store().parts())
+    load_part(session.store(), reader, placed, restore);
   for (auto& [name, bias_E] : session.decoder().selection_biases()) {
     Tensor bias = bias_E;
     bias.copy_(read_floats(reader, name, {0, bias.numel()}));
@@ -187,18 +207,21 @@ void load_snapshot(Session& session, const std::string& step_dir, Restore restor
   if (restore == Restore::kRun) load_progress(session, reader);
 }
 
-void check_resumable(const RunConfig& config, const std::string& data_fingerprint, const std::string& step_dir) {
+void check_resumable(const RunConfig& config, const std::string& data_fingerprint,
+                     const std::string& step_dir) {
   const CheckpointReader reader(step_dir);
   const RunConfig saved = parse_config(reader.read_text(kConfigName), step_dir + "/" + kConfigName);
   const std::string ours = model_text(config), theirs = model_text(saved);
   const std::string refusal = step_dir + ": cannot go on from this checkpoint: ";
-  if (ours != theirs) throw ConfigError(refusal + "the model differs: " + first_difference(ours, theirs));
+  if (ours != theirs)
+    throw ConfigError(refusal + "the model differs: " + first_difference(ours, theirs));
   if (config.run.seed != saved.run.seed) {
     throw ConfigError(refusal + "run.seed is " + std::to_string(config.run.seed) + " here, " +
                       std::to_string(saved.run.seed) + " there");
   }
   if (reader.manifest().state.at("data_fingerprint") != data_fingerprint) {
-    throw ConfigError(refusal + "the training data is not the one it was trained on; "
+    throw ConfigError(refusal +
+                      "the training data is not the one it was trained on; "
                       "to start another run from its weights use checkpoint.load_from");
   }
 }

@@ -22,7 +22,8 @@ std::vector<OwnedSlice> owned_slices(Session& session, SliceOf what);
 /// Writes checkpoints_dir/step-%08d with all that a run needs to go on: tensors,
 /// progress, the resolved config, and `files` (name, contents). Collective over
 /// the world.
-void save_snapshot(Session& session, const std::string& checkpoints_dir, const std::string& data_fingerprint,
+void save_snapshot(Session& session, const std::string& checkpoints_dir,
+                   const std::string& data_fingerprint,
                    const std::vector<std::pair<std::string, std::string>>& files);
 
 /// What to take from a checkpoint: everything to go on with the run, or only the
@@ -36,6 +37,7 @@ void load_snapshot(Session& session, const std::string& step_dir, Restore restor
 
 /// Whether a run may go on from a checkpoint: the model, the seed and the data
 /// must be the same. Throws ConfigError that names what differs.
-void check_resumable(const RunConfig& config, const std::string& data_fingerprint, const std::string& step_dir);
+void check_resumable(const RunConfig& config, const std::string& data_fingerprint,
+                     const std::string& step_dir);
 
 }  // namespace switchyard

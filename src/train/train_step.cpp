@@ -116,14 +116,16 @@ void trace_routing(const std::vector<RouterRecord>& records, const MicroBatch& b
 
 }  // namespace
 
-MicroBatch make_micro_batch(const SampleBatch& samples, const RunConfig& config, int64_t end_of_text) {
+MicroBatch make_micro_batch(const SampleBatch& samples, const RunConfig& config,
+                            int64_t end_of_text) {
   const int64_t B = samples.count, S = samples.length;
   const Tensor tokens = at::tensor(samples.tokens, at::kLong).view({B, S + 1});
   MicroBatch batch;
   batch.input.tokens_BS = tokens.narrow(1, 0, S).contiguous();
   batch.input.order_B = at::tensor(samples.order, at::kLong);
   batch.input.group_sequences = config.moe.group_sequences;
-  if (config.data.mask_documents) batch.input.documents_BS = documents_of(batch.input.tokens_BS, end_of_text);
+  if (config.data.mask_documents)
+    batch.input.documents_BS = documents_of(batch.input.tokens_BS, end_of_text);
   batch.targets_T = tokens.narrow(1, 1, S).reshape({-1});
   return batch;
 }
@@ -133,13 +135,14 @@ std::vector<MicroBatch> read_step(const Session& session, const TrainingData& da
   const int64_t rank_offset = session.mesh().world->rank() * session.sequences_per_rank();
   std::vector<MicroBatch> batches;
   for (int64_t m = 0; m < session.accumulation_steps(); ++m) {
-    const auto first = session.progress().cursor + static_cast<uint64_t>(rank_offset + m * micro);
+    const int64_t first = static_cast<int64_t>(session.progress().cursor) + rank_offset + m * micro;
     batches.push_back(make_micro_batch(data.read(first, micro), session.config(), data.eos()));
   }
   return batches;
 }
 
-StepReport compute_gradients(Session& session, const std::vector<MicroBatch>& batches, RoutingTrace* trace) {
+StepReport compute_gradients(Session& session, const std::vector<MicroBatch>& batches,
+                             RoutingTrace* trace) {
   StepReport report;
   const double comm_before = milliseconds_in_collectives(session.mesh());
   const RunConfig& config = session.config();

@@ -41,7 +41,8 @@ struct MicroBatch {
 
 /// Shapes samples of S + 1 tokens into inputs and targets; with
 /// `data.mask_documents`, marks the documents that `end_of_text` separates.
-MicroBatch make_micro_batch(const SampleBatch& samples, const RunConfig& config, int64_t end_of_text);
+MicroBatch make_micro_batch(const SampleBatch& samples, const RunConfig& config,
+                            int64_t end_of_text);
 
 /// This rank's micro-batches of the next global batch, from sample
 /// `progress().cursor` on: rank r takes the r-th of W equal runs of samples. Local.

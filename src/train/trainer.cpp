@@ -1,19 +1,21 @@
 #include "train/trainer.h"
 
 #include <ATen/ATen.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <limits>
-#include <unistd.h>
 
 #include "base/file.h"
 #include "base/log.h"
 #include "checkpoint/retention.h"
 #include "checkpoint/step_folder.h"
 #include "config/load_config.h"
+#include "data/dataset_meta.h"
+#include "data/tokenizer.h"
 #include "metrics/console.h"
 #include "metrics/jsonl.h"
 #include "metrics/memory.h"
@@ -28,9 +30,13 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 std::string run_dir_of(const RunConfig& config) { return config.run.dir + "/" + config.run.name; }
-std::string checkpoints_dir_of(const RunConfig& config) { return run_dir_of(config) + "/checkpoints"; }
+std::string checkpoints_dir_of(const RunConfig& config) {
+  return run_dir_of(config) + "/checkpoints";
+}
 
-std::string precision_name(const TrainConfig& train) { return compute_dtype(train) == at::kFloat ? "fp32" : "bf16"; }
+std::string precision_name(const TrainConfig& train) {
+  return compute_dtype(train) == at::kFloat ? "fp32" : "bf16";
+}
 
 /// Millions with one digit, as papers write sizes: "12.3M".
 std::string millions(int64_t n) {
@@ -48,22 +54,24 @@ std::string model_line(const RunConfig& config) {
                      std::to_string(config.model.hidden_size) + ", vocabulary " +
                      std::to_string(config.model.vocab_size);
   if (moe_layers == 0) return line + ", dense";
-  return line + ", " + std::to_string(moe_layers) + " with " + std::to_string(config.moe.num_experts) +
-         " experts, top-" + std::to_string(config.moe.top_k) + " " + config.moe.router.type;
+  return line + ", " + std::to_string(moe_layers) + " with " +
+         std::to_string(config.moe.num_experts) + " experts, top-" +
+         std::to_string(config.moe.top_k) + " " + config.moe.router.type;
 }
 
 std::string layout_line(const RunConfig& config, int world_size) {
   const int64_t EP = config.parallel.expert;
-  return "layout   " + std::to_string(world_size) + " ranks = EP " + std::to_string(EP) + " x EDP " +
-         std::to_string(world_size / EP) + ", ZeRO-" + std::to_string(config.zero.stage) + ", " +
-         precision_name(config.train) + "; batch " + std::to_string(config.train.global_batch_size) + " x " +
+  return "layout   " + std::to_string(world_size) + " ranks = EP " + std::to_string(EP) +
+         " x EDP " + std::to_string(world_size / EP) + ", ZeRO-" +
+         std::to_string(config.zero.stage) + ", " + precision_name(config.train) + "; batch " +
+         std::to_string(config.train.global_batch_size) + " x " +
          std::to_string(config.data.sequence_length) + " tokens, micro-batch " +
          std::to_string(config.train.micro_batch_size);
 }
 
 std::string memory_line(const ParameterBytes& bytes) {
-  return "memory   per rank: weights " + bytes_text(bytes.weights) + ", gradients " + bytes_text(bytes.gradients) +
-         ", optimizer " + bytes_text(bytes.optimizer);
+  return "memory   per rank: weights " + bytes_text(bytes.weights) + ", gradients " +
+         bytes_text(bytes.gradients) + ", optimizer " + bytes_text(bytes.optimizer);
 }
 
 /// DESIGN.md's formula, without padding.
@@ -72,8 +80,20 @@ ParameterBytes planned_bytes(const RunConfig& config, int world_size) {
   const bool fp32 = compute_dtype(config.train) == at::kFloat;
   const int64_t w = fp32 ? 4 : 2, k = fp32 ? 8 : 12;
   const int64_t local = size.dense_parameters + size.expert_parameters / config.parallel.expert;
-  const int64_t state = config.zero.stage == 0 ? local : (size.total_parameters() + world_size - 1) / world_size;
+  const int64_t state =
+      config.zero.stage == 0 ? local : (size.total_parameters() + world_size - 1) / world_size;
   return {w * local, 4 * local, k * state};
+}
+
+/// What a checkpoint needs of the data folder to turn text into tokens: meta.json
+/// and the tokenizer's file, under their own names.
+std::vector<std::pair<std::string, std::string>> tokenizer_files(const DataConfig& data) {
+  const std::string& dir = data.path.front().path;
+  std::vector<std::pair<std::string, std::string>> files = {
+      {"meta.json", read_file(dir + "/meta.json")}};
+  const std::string file = parse_tokenizer_spec(read_dataset_meta(dir).tokenizer).path;
+  if (!file.empty()) files.emplace_back(file, read_file(dir + "/" + file));
+  return files;
 }
 
 /// Time and phases since the last record, over which a record averages.
@@ -144,7 +164,8 @@ Trainer::Trainer(const Runtime& runtime, const RunConfig& config, const ResumeOp
 /// Decided by rank 0 and told to all, so that no two ranks start differently.
 void Trainer::restore(const ResumeOptions& resume) {
   Communicator& world = *session_.mesh().world;
-  resumed_from_ = broadcast_text(world, session_.is_root() ? checkpoint_to_resume(resume) : "", 0, "resume decision");
+  resumed_from_ = broadcast_text(world, session_.is_root() ? checkpoint_to_resume(resume) : "", 0,
+                                 "resume decision");
   if (!resumed_from_.empty()) {
     check_resumable(config_, data_.fingerprint(), resumed_from_);
     load_snapshot(session_, resumed_from_, Restore::kRun);
@@ -166,7 +187,8 @@ std::string Trainer::checkpoint_to_resume(const ResumeOptions& resume) const {
   const std::string newest = exists ? newest_valid(folder, &complaints) : "";
   for (const std::string& complaint : complaints) log_warning("not resumed from: " + complaint);
   if (newest.empty() && resume.mode == Mode::kStrict) {
-    throw ConfigError("--resume strict: " + folder + " has no checkpoint; use --resume auto to start a new run");
+    throw ConfigError("--resume strict: " + folder +
+                      " has no checkpoint; use --resume auto to start a new run");
   }
   return newest;
 }
@@ -218,7 +240,8 @@ StepReport Trainer::next_step() {
 void Trainer::stop_if_broken() const {
   const Progress& progress = session_.progress();
   if (progress.skipped_in_row == 0) return;
-  log_warning("step " + std::to_string(progress.step) + " skipped: its loss or a gradient is not finite");
+  log_warning("step " + std::to_string(progress.step) +
+              " skipped: its loss or a gradient is not finite");
   if (progress.skipped_in_row > config_.train.max_skipped_steps) {
     throw NonFiniteError(std::to_string(progress.skipped_in_row) +
                          " steps in a row were not finite (train.max_skipped_steps " +
@@ -240,10 +263,11 @@ void Trainer::record(const StepReport& report) {
 StepMetrics Trainer::make_metrics(const StepReport& report) {
   const Progress& progress = session_.progress();
   const auto steps = static_cast<double>(window_.steps);
-  const double elapsed_ms = std::chrono::duration<double, std::milli>(Clock::now() - window_.start).count();
+  const double elapsed_ms =
+      std::chrono::duration<double, std::milli>(Clock::now() - window_.start).count();
   const PhaseTimes& p = window_.phases;
-  at::Tensor slowest = at::tensor({elapsed_ms, p.data_ms, p.forward_ms, p.backward_ms, p.comm_ms, p.optimizer_ms,
-                                   static_cast<double>(peak_rss_bytes())},
+  at::Tensor slowest = at::tensor({elapsed_ms, p.data_ms, p.forward_ms, p.backward_ms, p.comm_ms,
+                                   p.optimizer_ms, static_cast<double>(peak_rss_bytes())},
                                   at::kDouble);
   at::Tensor peak = at::tensor({peak_flops_}, at::kDouble);
   session_.mesh().world->all_reduce(slowest, ReduceOp::kMax, "times of the slowest rank");
@@ -261,7 +285,8 @@ StepMetrics Trainer::make_metrics(const StepReport& report) {
   metrics.grad_norm_expert = report.norms.expert;
   metrics.lr = report.lr;
   metrics.step_ms = x[0] / steps;
-  const auto step_tokens = static_cast<double>(config_.train.global_batch_size * config_.data.sequence_length);
+  const auto step_tokens =
+      static_cast<double>(config_.train.global_batch_size * config_.data.sequence_length);
   metrics.tokens_per_second = step_tokens * steps / x[0] * 1e3;
   metrics.mfu = metrics.tokens_per_second * session_.size().flops_per_token / peak.item<double>();
   metrics.phases = {x[1] / steps, x[2] / steps, x[3] / steps, x[4] / steps, x[5] / steps, 0.0};
@@ -269,7 +294,8 @@ StepMetrics Trainer::make_metrics(const StepReport& report) {
   metrics.skipped_steps = progress.skipped;
   for (size_t l = 0; l < report.dropped_L.size(); ++l) {
     const at::Tensor counts_E = report.counts.all_LE[static_cast<int64_t>(l)].to(at::kLong);
-    const std::vector<int64_t> copies(counts_E.data_ptr<int64_t>(), counts_E.data_ptr<int64_t>() + counts_E.numel());
+    const std::vector<int64_t> copies(counts_E.data_ptr<int64_t>(),
+                                      counts_E.data_ptr<int64_t>() + counts_E.numel());
     MoeLayerMetrics layer = layer_metrics(session_.decoder().moe_layers()[l], copies);
     layer.dropped = report.dropped_L[l];
     layer.entropy = report.entropy_L[l];
@@ -280,8 +306,9 @@ StepMetrics Trainer::make_metrics(const StepReport& report) {
 
 void Trainer::evaluate_validation() {
   const Clock::time_point start = Clock::now();
-  const EvalMetrics metrics = evaluate(session_, config_.data.path.front().path, "val", config_.data.sequence_length,
-                                       config_.train.eval_batches * config_.train.global_batch_size);
+  const EvalMetrics metrics =
+      evaluate(session_, config_.data.path.front().path, "val", config_.data.sequence_length,
+               config_.train.eval_batches * config_.train.global_batch_size);
   if (session_.is_root()) {
     std::printf("%s\n", eval_line(metrics, config_.train.steps, colour_).c_str());
     std::fflush(stdout);
@@ -295,7 +322,7 @@ void Trainer::save() {
   const std::string folder = checkpoints_dir_of(config_);
   if (session_.is_root()) make_folders(folder);
   session_.mesh().world->barrier("checkpoints folder");
-  save_snapshot(session_, folder, data_.fingerprint(), data_.tokenizer_files());
+  save_snapshot(session_, folder, data_.fingerprint(), tokenizer_files(config_.data));
   if (session_.is_root() && config_.checkpoint.keep > 0) retain(folder, config_.checkpoint.keep);
   window_.start += Clock::now() - start;
 }
@@ -308,7 +335,8 @@ ExitCode run_training(const Runtime& runtime, RunConfig config, const ResumeOpti
 }
 
 std::string describe_run(RunConfig config, int world_size) {
-  if (config.model.vocab_size == kAuto) resolve_vocabulary(config.model, data_vocabulary(config.data));
+  if (config.model.vocab_size == kAuto)
+    resolve_vocabulary(config.model, read_dataset_meta(config.data.path.front().path).vocab_size);
   std::string text = model_line(config) + "\n" + layout_line(config, world_size) + "\n" +
                      memory_line(planned_bytes(config, world_size)) + "\n";
   for (const std::string& remark : advice(config)) text += "note     " + remark + "\n";

@@ -52,7 +52,8 @@ void probe_gradients(Session& session, const Tensor& tokens, const std::string& 
   results.emplace_back("aux_loss", at::full({1}, report.aux, at::kFloat));
   results.emplace_back("z_loss", at::full({1}, report.z, at::kFloat));
   for (const PlacedPart& placed : session.store().parts()) {
-    results.emplace_back("gradient." + placed.part.name, session.store().gradient_of(placed).contiguous());
+    results.emplace_back("gradient." + placed.part.name,
+                         session.store().gradient_of(placed).contiguous());
   }
   write_tensors(out, results);
 }
@@ -89,7 +90,9 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   if (argc < 4) {
-    std::fprintf(stderr, "usage: model_probe CONFIG.yaml IN.safetensors OUT.safetensors [--set key=value]...\n");
+    std::fprintf(
+        stderr,
+        "usage: model_probe CONFIG.yaml IN.safetensors OUT.safetensors [--set key=value]...\n");
     return 2;
   }
   try {

@@ -28,13 +28,16 @@ void run(const std::string& config_path, const std::string& in_path, const std::
   TokenContext context;
   context.tokens_per_sequence = context.tokens_per_group = T / sequences;
   context.order_B = at::arange(sequences, at::kLong);
-  Routing routing = make_router(moe, /*layer=*/0)->route(x_TD, {read_tensor(in, "gate"), {}}, context);
+  Routing routing =
+      make_router(moe, /*layer=*/0)->route(x_TD, {read_tensor(in, "gate"), {}}, context);
   if (moe.capacity.factor) {
-    const int64_t slots = expert_capacity(moe.capacity, *moe.capacity.factor, context.tokens_per_group, moe.num_experts,
-                                          routing.experts_TK.size(1));
-    const Priority priority = moe.router.type == "gshard" ? Priority::kChoice : parse_priority(moe.capacity.priority);
-    drop_over_capacity(routing.experts_TK, routing.weights_TK, moe.num_experts, slots, priority, 0, context,
-                       routing.kept_TK);
+    const int64_t slots =
+        expert_capacity(moe.capacity, *moe.capacity.factor, context.tokens_per_group,
+                        moe.num_experts, routing.experts_TK.size(1));
+    const Priority priority =
+        moe.router.type == "gshard" ? Priority::kChoice : parse_priority(moe.capacity.priority);
+    drop_over_capacity(routing.experts_TK, routing.weights_TK, moe.num_experts, slots, priority, 0,
+                       context, routing.kept_TK);
   }
   write_tensors(out_path, {{"logits", routing.logits_TE},
                            {"experts", routing.experts_TK},

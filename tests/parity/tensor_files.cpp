@@ -14,7 +14,8 @@ at::Tensor read_tensor(const SafetensorsReader& reader, const std::string& name)
   return x;
 }
 
-void write_tensors(const std::string& path, const std::vector<std::pair<std::string, at::Tensor>>& tensors) {
+void write_tensors(const std::string& path,
+                   const std::vector<std::pair<std::string, at::Tensor>>& tensors) {
   std::vector<TensorDeclaration> declarations;
   for (const auto& [name, x] : tensors) {
     declarations.push_back({name, x.scalar_type() == at::kLong ? "I64" : "F32", x.sizes().vec()});

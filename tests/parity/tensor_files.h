@@ -14,6 +14,7 @@ namespace switchyard {
 at::Tensor read_tensor(const SafetensorsReader& reader, const std::string& name);
 
 /// Writes contiguous float32 and int64 tensors under their names.
-void write_tensors(const std::string& path, const std::vector<std::pair<std::string, at::Tensor>>& tensors);
+void write_tensors(const std::string& path,
+                   const std::vector<std::pair<std::string, at::Tensor>>& tensors);
 
 }  // namespace switchyard
