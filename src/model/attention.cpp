@@ -83,11 +83,11 @@ Tensor Attention::forward(const Tensor& x_BSD, const AttentionContext& context,
               "attention: only one position at a time may follow a filled cache");
   k = repeat_heads(k, heads_ / kv_heads_);
   v = repeat_heads(v, heads_ / kv_heads_);
-  const bool causal = first_pass && !context.document_mask_B1SS.defined();
-  const Tensor y_BNSH = B == 0
-                            ? q
-                            : at::scaled_dot_product_attention(q, k, v, context.document_mask_B1SS,
-                                                               /*dropout_p=*/0.0, causal);
+  if (B == 0) return at::linear(q.transpose(1, 2).reshape({B, S, NH}), out_);
+  std::optional<Tensor> mask;
+  if (context.document_mask_B1SS.defined()) mask = context.document_mask_B1SS;
+  const bool causal = first_pass && !mask;
+  const Tensor y_BNSH = at::scaled_dot_product_attention(q, k, v, mask, /*dropout_p=*/0.0, causal);
   return at::linear(y_BNSH.transpose(1, 2).reshape({B, S, NH}), out_);
 }
 
