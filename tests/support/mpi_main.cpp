@@ -72,6 +72,8 @@ int main(int argc, char** argv) {
   try {
     return switchyard::run_tests(runtime);
   } catch (const std::exception& error) {
-    runtime.abort_job(error.what(), /*exit_code=*/1);
+    const testing::TestInfo* test = testing::UnitTest::GetInstance()->current_test_info();
+    const std::string where = test == nullptr ? "" : std::string(test->name()) + ": ";
+    runtime.abort_job(where + error.what(), /*exit_code=*/1);
   }
 }
