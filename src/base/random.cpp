@@ -33,8 +33,9 @@ namespace {
 
 std::array<uint32_t, 2> make_key(uint64_t seed, std::string_view purpose) {
   const uint64_t name = hash_name(purpose);
-  const auto mixed = philox4x32({static_cast<uint32_t>(name), static_cast<uint32_t>(name >> 32), 0, 0},
-                                {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
+  const auto mixed =
+      philox4x32({static_cast<uint32_t>(name), static_cast<uint32_t>(name >> 32), 0, 0},
+                 {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
   return {mixed[0], mixed[1]};
 }
 
@@ -42,7 +43,8 @@ float to_unit(uint32_t bits) { return static_cast<float>(bits >> 8) * 0x1.0p-24F
 
 }  // namespace
 
-RandomStream::RandomStream(uint64_t seed, std::string_view purpose) : key_(make_key(seed, purpose)) {}
+RandomStream::RandomStream(uint64_t seed, std::string_view purpose)
+    : key_(make_key(seed, purpose)) {}
 
 std::array<uint32_t, 4> RandomStream::block(uint64_t block, uint64_t stream) const {
   return philox4x32({static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32),
@@ -71,7 +73,8 @@ float RandomStream::truncated_normal(uint64_t index, float limit, uint64_t strea
 Permutation::Permutation(uint64_t n, uint64_t seed, std::string_view purpose, uint64_t epoch)
     : n_(n), half_bits_(1), key_(make_key(seed, purpose)) {
   while (half_bits_ < 32 && (uint64_t{1} << (2 * half_bits_)) < n) ++half_bits_;
-  const auto mixed = philox4x32({static_cast<uint32_t>(epoch), static_cast<uint32_t>(epoch >> 32), 1, 0}, key_);
+  const auto mixed =
+      philox4x32({static_cast<uint32_t>(epoch), static_cast<uint32_t>(epoch >> 32), 1, 0}, key_);
   key_ = {mixed[0], mixed[1]};
 }
 
@@ -80,7 +83,8 @@ uint64_t Permutation::operator()(uint64_t i) const {
   do {
     uint64_t left = i >> half_bits_, right = i & mask;
     for (uint32_t round = 0; round < 4; ++round) {
-      const uint64_t mixed = philox4x32({static_cast<uint32_t>(right), round, 0, 0}, key_)[0] & mask;
+      const uint64_t mixed =
+          philox4x32({static_cast<uint32_t>(right), round, 0, 0}, key_)[0] & mask;
       const uint64_t next = left ^ mixed;
       left = right;
       right = next;
