@@ -11,14 +11,14 @@ namespace switchyard {
 
 /// Which normalisation of the load-balancing loss: the same name hides several.
 ///
-///   kSwitch  E sum_e f_e P_e, f of first choices     Switch Transformers, arXiv:2101.03961 eqs.
-///   4-6 kGShard  E^2 mean_e (m_e c_e), c of first        GShard, arXiv:2006.16668 algorithm 1, as
-///   released
-///            choices: the same number as kSwitch
-///   kTopK    E/(K T) sum_e cnt_e P_e                 MegaBlocks, Megatron-Core, DeepSeekMoE
-///   kHf      E sum_e f_e P_e with sum f = K, f and P Mixtral and OLMoE in Hugging Face
-///   transformers
-///            averaged over the MoE layers first
+///   kSwitch  E sum_e f_e P_e, f of first choices
+///            Switch Transformers, arXiv:2101.03961 eqs. 4-6
+///   kGShard  E^2 mean_e (m_e c_e), c of first choices: the same number as kSwitch
+///            GShard, arXiv:2006.16668 algorithm 1, as released
+///   kTopK    E/(K T) sum_e cnt_e P_e
+///            MegaBlocks, Megatron-Core, DeepSeekMoE
+///   kHf      E sum_e f_e P_e with sum f = K, f and P averaged over the MoE layers first
+///            Mixtral and OLMoE in Hugging Face transformers
 ///
 /// At perfect balance the values are 1, 1, 1 and K; at collapse of first choices E.
 enum class BalanceType { kSwitch, kGShard, kTopK, kHf };
