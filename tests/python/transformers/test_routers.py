@@ -66,12 +66,12 @@ def test_switch_top1(probe):
 
 
 def nllb_router(experts, hidden, gate, before, training, fraction):
-    config = NllbMoeConfig(num_experts=experts, d_model=hidden, hidden_size=hidden, expert_capacity=None,
+    config = NllbMoeConfig(num_experts=experts, d_model=hidden, hidden_size=hidden,
                            router_bias=False, second_expert_policy="all",
                            normalize_router_prob_before_dropping=before, batch_prioritized_routing=False,
                            moe_eval_capacity_token_fraction=fraction)
-    config.expert_capacity = None
     router = NllbMoeTop2Router(config)
+    router.expert_capacity = None  # twice the even share, as fairseq has it
     router.train(training)
     with torch.no_grad():
         router.classifier.weight.copy_(gate)
