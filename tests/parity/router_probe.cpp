@@ -1,10 +1,12 @@
-// One router and its capacity on given hidden states, for the parity tests.
+// Routers and their capacity on given hidden states, for the parity tests.
 //
-//   router_probe CONFIG.yaml IN.safetensors OUT.safetensors [--set key=value]...
+//   router_probe FOLDER...
 //
-// IN:  `x` (T, D) float32, `gate` (E, D) float32, `sequences` (1) int64: how many
+// Each FOLDER holds config.yaml and in.safetensors and receives out.safetensors:
+//
+// in:  `x` (T, D) float32, `gate` (E, D) float32, `sequences` (1) int64: how many
 //      equal sequences (routing groups) the tokens are.
-// OUT: `logits`, `experts` (T, K), `weights` (T, K), `kept` (T, K) int64.
+// out: `logits`, `experts` (T, K), `weights` (T, K), `kept` (T, K) int64.
 #include <ATen/ATen.h>
 
 #include <cstdio>
@@ -19,10 +21,9 @@ namespace {
 
 using at::Tensor;
 
-void run(const std::string& config_path, const std::string& in_path, const std::string& out_path,
-         const std::vector<std::string>& sets) {
-  const MoeConfig moe = load_config(config_path, sets, /*world_size=*/1).moe;
-  const SafetensorsReader in(in_path);
+void run(const std::string& folder) {
+  const MoeConfig moe = load_config(folder + "/config.yaml", {}, /*world_size=*/1).moe;
+  const SafetensorsReader in(folder + "/in.safetensors");
   const Tensor x_TD = read_tensor(in, "x");
   const int64_t sequences = read_tensor(in, "sequences").item<int64_t>(), T = x_TD.size(0);
   TokenContext context;
@@ -39,10 +40,10 @@ void run(const std::string& config_path, const std::string& in_path, const std::
     drop_over_capacity(routing.experts_TK, routing.weights_TK, moe.num_experts, slots, priority, 0,
                        context, routing.kept_TK);
   }
-  write_tensors(out_path, {{"logits", routing.logits_TE},
-                           {"experts", routing.experts_TK},
-                           {"weights", kept_weights(routing).contiguous()},
-                           {"kept", routing.kept_TK.to(at::kLong)}});
+  write_tensors(folder + "/out.safetensors", {{"logits", routing.logits_TE},
+                                              {"experts", routing.experts_TK},
+                                              {"weights", kept_weights(routing).contiguous()},
+                                              {"kept", routing.kept_TK.to(at::kLong)}});
 }
 
 }  // namespace
@@ -50,9 +51,7 @@ void run(const std::string& config_path, const std::string& in_path, const std::
 
 int main(int argc, char** argv) {
   try {
-    std::vector<std::string> sets;
-    for (int i = 4; i + 1 < argc; i += 2) sets.emplace_back(argv[i + 1]);
-    switchyard::run(argv[1], argv[2], argv[3], sets);
+    for (int i = 1; i < argc; ++i) switchyard::run(argv[i]);
     return 0;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "router_probe: %s\n", error.what());

@@ -7,23 +7,43 @@ import subprocess
 import pytest
 from safetensors.torch import load_file, save_file
 
-SOURCE = pathlib.Path(os.environ["SWITCHYARD_SOURCE_DIR"])
 BUILD = pathlib.Path(os.environ["SWITCHYARD_BIN"]).parent
 
 
-@pytest.fixture
-def probe(tmp_path):
-    """probe(program, config text, tensors, **settings) -> the tensors that the program wrote."""
+def run_program(program, *arguments):
+    command = [str(BUILD / "tests" / "parity" / program), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
 
-    def run(program, config, tensors, **settings):
-        (tmp_path / "config.yaml").write_text(config)
-        save_file({k: v.contiguous() for k, v in tensors.items()}, tmp_path / "in.safetensors")
-        command = [BUILD / "tests" / "parity" / program]
-        command += [tmp_path / name for name in ("config.yaml", "in.safetensors", "out.safetensors")]
-        for key, value in settings.items():
-            command += ["--set", f"{key.replace('__', '.')}={value}"]
-        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
+
+def write_case(folder, config, tensors):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(config)
+    save_file({name: x.contiguous() for name, x in tensors.items()}, folder / "in.safetensors")
+
+
+@pytest.fixture
+def probe_model(tmp_path):
+    """probe_model(config text, tensors) -> what model_probe computed."""
+
+    def run(config, tensors):
+        write_case(tmp_path, config, tensors)
+        files = ("config.yaml", "in.safetensors", "out.safetensors")
+        run_program("model_probe", *(tmp_path / name for name in files))
         return load_file(tmp_path / "out.safetensors")
+
+    return run
+
+
+@pytest.fixture
+def probe_routers(tmp_path):
+    """probe_routers([(config text, tensors), ...]) -> what router_probe computed, case by case."""
+
+    def run(cases):
+        folders = [tmp_path / str(i) for i in range(len(cases))]
+        for folder, case in zip(folders, cases):
+            write_case(folder, *case)
+        run_program("router_probe", *folders)
+        return [load_file(folder / "out.safetensors") for folder in folders]
 
     return run

@@ -94,14 +94,14 @@ def relative(ours, theirs):
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_logits_losses_and_gradients(name, probe):
+def test_logits_losses_and_gradients(name, probe_model):
     shape = SHAPES[name]
     model = reference_model(shape)
     tokens = random_tokens(shape)
     output, loss, aux = reference_losses(model, shape, tokens)
     (loss + AUX_COEF * aux).backward()
 
-    ours = probe("model_probe", CONFIG.format(**shape), {**weights_of(model), "tokens": tokens})
+    ours = probe_model(CONFIG.format(**shape), {**weights_of(model), "tokens": tokens})
 
     torch.testing.assert_close(ours["logits"], output.logits.reshape(-1, shape["vocab"]).detach(), rtol=1e-5, atol=1e-5)
     for l, router_logits in enumerate(output.router_logits):
@@ -113,7 +113,7 @@ def test_logits_losses_and_gradients(name, probe):
         assert relative(ours["gradient." + parameter], theirs) <= 1e-5, parameter
 
 
-def test_twenty_training_steps(probe):
+def test_twenty_training_steps(probe_model):
     shape = SHAPES["grouped_queries"]
     model = reference_model(shape)
     tokens = random_tokens(shape, 20)
@@ -131,7 +131,7 @@ def test_twenty_training_steps(probe):
         optimizer.step()
         losses.append(loss.item())
 
-    ours = probe("model_probe", CONFIG.format(**shape), {**start, "tokens": tokens})
+    ours = probe_model(CONFIG.format(**shape), {**start, "tokens": tokens})
 
     torch.testing.assert_close(ours["losses"], torch.tensor(losses), rtol=1e-4, atol=0.0)
     assert losses[-1] != pytest.approx(losses[0], rel=1e-3), "the weights must have moved for this to mean anything"

@@ -39,24 +39,26 @@ def random_case(generator):
     return experts, tokens, hidden, x, gate
 
 
-def test_switch_top1(probe):
+def test_switch_top1(probe_routers):
     generator = torch.Generator().manual_seed(0)
-    dropped = 0
-    for case in range(CASES):
+    cases, expected = [], []
+    for _ in range(CASES):
         experts, tokens, hidden, x, gate = random_case(generator)
-        sequences = 2
         capacity = int(torch.randint(1, tokens + 1, (), generator=generator))
         config = SwitchTransformersConfig(num_experts=experts, hidden_size=hidden, d_model=hidden,
                                           expert_capacity=capacity, router_bias=False, router_jitter_noise=0.0)
         router = SwitchTransformersTop1Router(config).eval()
+        both = torch.stack([x, x.flip(0) * 0.7])  # two sequences: capacity is theirs, not the batch's
         with torch.no_grad():
             router.classifier.weight.copy_(gate)
-            both = torch.stack([x, x.flip(0) * 0.7])
             mask, probs, logits = router(both)
         text = CONFIG.format(hidden=hidden, experts=experts, top_k=1, router="{type: switch}", counts_k="true",
                              factor=repr(capacity * experts / tokens))
-        ours = probe("router_probe", text, {"x": both.reshape(-1, hidden), "gate": gate,
-                                            "sequences": torch.tensor([sequences])})
+        cases.append((text, {"x": both.reshape(-1, hidden), "gate": gate, "sequences": torch.tensor([2])}))
+        expected.append((experts, mask, probs, logits))
+
+    dropped = 0
+    for case, (ours, (experts, mask, probs, logits)) in enumerate(zip(probe_routers(cases), expected)):
         weights, kept = dense(ours, experts)
         torch.testing.assert_close(ours["logits"], logits.reshape(-1, experts), rtol=1e-5, atol=1e-5)
         assert torch.equal(kept, mask.reshape(-1, experts)), f"case {case}"
@@ -66,10 +68,9 @@ def test_switch_top1(probe):
 
 
 def nllb_router(experts, hidden, gate, before, training, fraction):
-    config = NllbMoeConfig(num_experts=experts, d_model=hidden, hidden_size=hidden,
-                           router_bias=False, second_expert_policy="all",
-                           normalize_router_prob_before_dropping=before, batch_prioritized_routing=False,
-                           moe_eval_capacity_token_fraction=fraction)
+    config = NllbMoeConfig(num_experts=experts, d_model=hidden, hidden_size=hidden, router_bias=False,
+                           second_expert_policy="all", normalize_router_prob_before_dropping=before,
+                           batch_prioritized_routing=False, moe_eval_capacity_token_fraction=fraction)
     router = NllbMoeTop2Router(config)
     router.expert_capacity = None  # twice the even share, as fairseq has it
     router.train(training)
@@ -78,13 +79,12 @@ def nllb_router(experts, hidden, gate, before, training, fraction):
     return router
 
 
-def test_nllb_top2(probe):
+def test_nllb_top2(probe_routers):
     generator = torch.Generator().manual_seed(0)
-    dropped = 0
+    cases, expected = [], []
     for case in range(CASES):
         experts, tokens, hidden, x, gate = random_case(generator)
-        before, training = case % 2 == 0, case % 4 < 2
-        fraction = 0.3
+        before, training, fraction = case % 2 == 0, case % 4 < 2, 0.3
         capacity = 2 * math.ceil(tokens / experts) if training else math.ceil(fraction * tokens)
         router = nllb_router(experts, hidden, gate, before, training, fraction)
         with torch.no_grad():
@@ -93,9 +93,14 @@ def test_nllb_top2(probe):
         text = CONFIG.format(hidden=hidden, experts=experts, top_k=2, counts_k="true",
                              router=f"{{type: gshard, second_expert_policy: all, normalize_gate: {order}}}",
                              factor=repr(capacity * experts / (2 * tokens)))
-        ours = probe("router_probe", text, {"x": x, "gate": gate, "sequences": torch.tensor([1])})
+        cases.append((text, {"x": x, "gate": gate, "sequences": torch.tensor([1])}))
+        expected.append((experts, first, combined))
+
+    dropped = 0
+    for case, (ours, (experts, first, combined)) in enumerate(zip(probe_routers(cases), expected)):
         weights, kept = dense(ours, experts)
         torch.testing.assert_close(weights, combined, rtol=1e-5, atol=1e-6)
-        assert torch.equal(kept * torch.nn.functional.one_hot(ours["experts"][:, 0], experts), first), f"case {case}"
-        dropped += int(2 * tokens - kept.sum())
+        first_choice = torch.nn.functional.one_hot(ours["experts"][:, 0], experts)
+        assert torch.equal(kept * first_choice, first), f"case {case}"
+        dropped += int(2 * kept.shape[0] - kept.sum())
     assert dropped > CASES, "capacities were too large to test drops"
