@@ -5,7 +5,9 @@
 #include "base/checksum.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "data/bpe_tokenizer.h"
 #include "data/byte_tokenizer.h"
+#include "data/tiktoken_tokenizer.h"
 
 namespace switchyard {
 namespace {
@@ -54,8 +56,9 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& spec) {
   const TokenizerSpec parsed = parse_tokenizer_spec(spec);
   switch (parsed.kind) {
     case Kind::kHuggingFace:
+      return std::make_unique<BpeTokenizer>(parsed.path);
     case Kind::kTiktoken:
-      throw DataError(parsed.path + ": tokenizers other than bytes come with the next change");
+      return std::make_unique<TiktokenTokenizer>(parsed.path);
     case Kind::kBytes:
       break;
   }

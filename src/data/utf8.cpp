@@ -34,6 +34,29 @@ size_t skip_ascii(std::string_view text, size_t at) {
   return at;
 }
 
+constexpr std::string_view kWhiteSpace[] = {
+    "\t",           "\n",           "\v",           "\f",           "\r",           " ",
+    "\xc2\x85",     "\xc2\xa0",     "\xe1\x9a\x80", "\xe2\x80\x80", "\xe2\x80\x81", "\xe2\x80\x82",
+    "\xe2\x80\x83", "\xe2\x80\x84", "\xe2\x80\x85", "\xe2\x80\x86", "\xe2\x80\x87", "\xe2\x80\x88",
+    "\xe2\x80\x89", "\xe2\x80\x8a", "\xe2\x80\xa8", "\xe2\x80\xa9", "\xe2\x80\xaf", "\xe2\x81\x9f",
+    "\xe3\x80\x80"};
+
+/// Bytes of one white-space character, 0 if there is none.
+size_t space_at_start(std::string_view text) {
+  for (const std::string_view space : kWhiteSpace) {
+    if (text.substr(0, space.size()) == space) return space.size();
+  }
+  return 0;
+}
+
+size_t space_at_end(std::string_view text) {
+  for (const std::string_view space : kWhiteSpace) {
+    if (text.size() >= space.size() && text.substr(text.size() - space.size()) == space)
+      return space.size();
+  }
+  return 0;
+}
+
 }  // namespace
 
 std::optional<size_t> first_invalid_utf8(std::string_view text) {
@@ -44,6 +67,18 @@ std::optional<size_t> first_invalid_utf8(std::string_view text) {
     if (bytes == 1) at = skip_ascii(text, at);
   }
   return std::nullopt;
+}
+
+size_t white_space_at_start(std::string_view text) {
+  size_t bytes = 0;
+  while (const size_t space = space_at_start(text.substr(bytes))) bytes += space;
+  return bytes;
+}
+
+size_t white_space_at_end(std::string_view text) {
+  size_t bytes = 0;
+  while (const size_t space = space_at_end(text.substr(0, text.size() - bytes))) bytes += space;
+  return bytes;
 }
 
 size_t line_of(std::string_view text, size_t offset) {

@@ -10,6 +10,10 @@ namespace switchyard {
 /// overlong forms, no surrogates, nothing above U+10FFFF); nothing if all do.
 std::optional<size_t> first_invalid_utf8(std::string_view text);
 
+/// Bytes of Unicode White_Space at either end of valid UTF-8.
+size_t white_space_at_start(std::string_view text);
+size_t white_space_at_end(std::string_view text);
+
 /// One-based line of a byte, for messages.
 size_t line_of(std::string_view text, size_t offset);
 

@@ -1,0 +1,44 @@
+"""Megatron-Core reads what we write."""
+
+import warnings
+
+import numpy as np
+from conftest import prepare, prepared_documents, tokens_of
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # that Transformer Engine is not there
+    from megatron.core.datasets.indexed_dataset import IndexedDataset
+
+DOCUMENTS = ["first", "a longer second document", "x", "the last"]
+
+
+def test_reads_every_document(tmp_path):
+    ours = prepared_documents(DOCUMENTS, "bytes", tmp_path)
+    theirs = IndexedDataset(str(tmp_path / "out" / "train"))
+    assert theirs.document_indices.tolist() == [0, 1, 2, 3, 4]
+    assert [document.tolist() for document in theirs[:]] == [[*ids, 256] for ids in ours]
+    assert theirs[0].dtype == np.uint16
+
+
+def test_reads_both_sides_of_a_cut_document(tmp_path):
+    whole = prepared_documents(DOCUMENTS, "bytes", tmp_path)
+    done = prepare(tmp_path / "cut", "--jsonl", tmp_path / "in.jsonl", "--val-fraction", 0.4)
+    assert done.returncode == 0, done.stderr
+    joined = []
+    for split in ("train", "val"):
+        theirs = IndexedDataset(str(tmp_path / "cut" / split))
+        tokens = np.concatenate([theirs[i] for i in range(len(theirs))])
+        assert tokens.tolist() == tokens_of(tmp_path / "cut", split).tolist()
+        joined += tokens.tolist()
+    assert joined == [id for ids in whole for id in [*ids, 256]]
+
+
+def test_reads_int32(tmp_path):
+    import base64
+
+    lines = [base64.b64encode(bytes([byte])) + b" %d" % (65000 + byte * 3) for byte in range(256)]
+    (tmp_path / "wide.tiktoken").write_bytes(b"\n".join(lines))
+    ours = prepared_documents(DOCUMENTS, f"tiktoken:{tmp_path / 'wide.tiktoken'}", tmp_path)
+    theirs = IndexedDataset(str(tmp_path / "out" / "train"))
+    assert theirs[1].dtype == np.int32
+    assert theirs[1].tolist() == [*ours[1], 65766]
