@@ -13,10 +13,12 @@ namespace {
 
 using at::Tensor;
 
+/// A factor is a decimal that someone wrote, and 0.56 * 100 / 8 is 7 though a little
+/// more in binary: a whole number is meant where x is one but for its last bits.
 double rounded(const std::string& word, double x) {
-  if (word == "floor") return std::floor(x);
-  if (word == "nearest") return std::nearbyint(x);
-  return std::ceil(x);
+  const double whole = std::nearbyint(x);
+  if (word == "nearest" || std::abs(x - whole) < 1e-9 * std::max(whole, 1.0)) return whole;
+  return word == "floor" ? std::floor(x) : std::ceil(x);
 }
 
 /// Tokens of the group that starts at `begin`, in the order in which they are served.
