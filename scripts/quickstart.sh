@@ -12,8 +12,8 @@
 source "$(dirname "$0")/lib.sh"
 
 # `bytes`, or `hf`: a byte-level BPE of this many entries, trained on the same text.
-TOKENIZER=bytes
-VOCAB_SIZE=8192
+TOKENIZER=hf
+VOCAB_SIZE=4096
 PROMPT="It is a truth universally acknowledged"
 
 ranks=2
@@ -83,9 +83,9 @@ train() {
     return
   fi
   local settings=(--set "run.name=$run" --set "data.path=$data")
-  # The config is for two ranks: its experts are split in two, its batch is 8.
+  # The config is for two ranks: its experts are split in two, its batch is 16.
   if [ "$ranks" -eq 1 ]; then settings+=(--set parallel.expert=1); fi
-  if [ "$ranks" -gt 2 ]; then settings+=(--set "train.micro_batch_size=$((8 / ranks))"); fi
+  if [ "$ranks" -gt 2 ]; then settings+=(--set "train.micro_batch_size=$((16 / ranks))"); fi
   mpi_run "$ranks" "$switchyard" train configs/quickstart.yaml "${settings[@]}"
   touch "runs/$run/quickstart_finished"
 }

@@ -17,6 +17,8 @@ class Runtime {
   Runtime(const Runtime&) = delete;
   Runtime& operator=(const Runtime&) = delete;
 
+  /// Whether mpirun or srun started this process: its terminal is then the launcher's.
+  bool launched() const { return launched_; }
   int rank() const { return rank_; }
   int world_size() const { return world_size_; }
   /// Ranks of this job on this host.

@@ -153,7 +153,7 @@ Trainer::Trainer(const Runtime& runtime, const RunConfig& config, const ResumeOp
     : config_(config),
       data_(config.data, static_cast<uint64_t>(config.run.seed)),
       session_(runtime, with_vocabulary(config, data_)),
-      colour_(isatty(STDOUT_FILENO) != 0 ? Colour::kOn : Colour::kOff) {
+      colour_(!runtime.launched() && isatty(STDOUT_FILENO) != 0 ? Colour::kOn : Colour::kOff) {
   config_ = session_.config();
   restore(resume);
   peak_flops_ = measure_gemm_peak(compute_dtype(config_.train));
