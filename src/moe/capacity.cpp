@@ -22,15 +22,15 @@ double rounded(const std::string& word, double x) {
 }
 
 /// Tokens of the group that starts at `begin`, in the order in which they are served.
-std::vector<int64_t> token_order(int64_t begin, const Tensor& weights_TK, Priority priority,
+std::vector<int64_t> token_order(int64_t begin, const Tensor& probs_TK, Priority priority,
                                  int64_t layer, const TokenContext& context) {
   std::vector<int64_t> order(context.tokens_per_group);
   std::iota(order.begin(), order.end(), begin);
   if (priority == Priority::kProbability) {
-    const float* weights = weights_TK.data_ptr<float>();
-    const int64_t K = weights_TK.size(1);
+    const float* probs = probs_TK.data_ptr<float>();
+    const int64_t K = probs_TK.size(1);
     std::stable_sort(order.begin(), order.end(),
-                     [&](int64_t a, int64_t b) { return weights[a * K] > weights[b * K]; });
+                     [&](int64_t a, int64_t b) { return probs[a * K] > probs[b * K]; });
   }
   if (priority == Priority::kRandom) {
     const RandomStream stream(context.seed, "capacity/" + std::to_string(layer));
@@ -64,13 +64,13 @@ int64_t expert_capacity(const CapacityConfig& capacity, double factor, int64_t t
   return (at_least + capacity.multiple_of - 1) / capacity.multiple_of * capacity.multiple_of;
 }
 
-void drop_over_capacity(const Tensor& experts_TK, const Tensor& weights_TK, int64_t num_experts,
+void drop_over_capacity(const Tensor& experts_TK, const Tensor& probs_TK, int64_t num_experts,
                         int64_t capacity, Priority priority, int64_t layer,
                         const TokenContext& context, Tensor& kept_TK) {
   const int64_t T = experts_TK.size(0), K = experts_TK.size(1), group = context.tokens_per_group;
   TORCH_CHECK(T == 0 || T % group == 0, "routing groups of ", group, " tokens do not fit ", T,
               " tokens");
-  const Tensor weights = weights_TK.contiguous();
+  const Tensor probs = probs_TK.contiguous();
   const int64_t* experts = experts_TK.data_ptr<int64_t>();
   bool* kept = kept_TK.data_ptr<bool>();
   std::vector<int64_t> used(num_experts);
@@ -82,7 +82,7 @@ void drop_over_capacity(const Tensor& experts_TK, const Tensor& weights_TK, int6
       priority == Priority::kChoice || priority == Priority::kProbability;
   for (int64_t begin = 0; begin < T; begin += group) {
     std::fill(used.begin(), used.end(), 0);
-    const auto order = token_order(begin, weights, priority, layer, context);
+    const auto order = token_order(begin, probs, priority, layer, context);
     if (all_first_choices_first) {
       for (int64_t k = 0; k < K; ++k) {
         for (const int64_t t : order) serve(t, k);

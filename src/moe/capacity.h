@@ -14,23 +14,25 @@ enum class Priority { kPosition, kChoice, kProbability, kRandom };
 ///   C = round(factor * tokens * (K if counts_k) / E), at least `min`, then up to
 ///   a multiple of `multiple_of`
 /// Switch Transformers (arXiv:2101.03961 eq. 3) and GShard differ in rounding,
-/// minimum and whether K counts: hence the knobs.
+/// minimum and whether K counts: hence the knobs. The factor is a decimal: 0.56 * 100 / 8 is 7,
+/// not a little more.
 int64_t expert_capacity(const CapacityConfig& capacity, double factor, int64_t tokens,
                         int64_t num_experts, int64_t top_k);
 
 /// Marks what fits: kept_TK (T, K) bool is narrowed, group by group.
 ///
 ///   experts_TK   (T, K) int64
-///   weights_TK   (T, K) float32: kProbability visits tokens by their first weight
+///   probs_TK     (T, K) float32, the router's probability of each choice: kProbability
+///                visits tokens by that of their first
 ///   capacity     slots of each expert in each group
 ///
 /// kPosition takes pairs token by token, a token's choices in order: it never
 /// looks at later tokens. kChoice takes all first choices, then all second ones
 /// (GShard). kProbability is Batch Prioritised Routing (arXiv:2106.05974 section
-/// 4): as kChoice with tokens in descending first weight, ties by position.
+/// 4): as kChoice with tokens in descending first probability, ties by position.
 /// kRandom takes tokens in a counter-based random order. A pair that is not kept
 /// takes no slot. Local.
-void drop_over_capacity(const at::Tensor& experts_TK, const at::Tensor& weights_TK,
+void drop_over_capacity(const at::Tensor& experts_TK, const at::Tensor& probs_TK,
                         int64_t num_experts, int64_t capacity, Priority priority, int64_t layer,
                         const TokenContext& context, at::Tensor& kept_TK);
 

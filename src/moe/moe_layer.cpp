@@ -15,6 +15,8 @@ RoutingCounts count_choices(const Routing& routing, const TokenContext& context,
                             int64_t num_experts) {
   const int64_t T = routing.experts_TK.size(0), K = routing.experts_TK.size(1), E = num_experts;
   const int64_t group = context.tokens_per_group, G = T == 0 ? 1 : T / group;
+  TORCH_CHECK(T == 0 || T % group == 0, "routing groups of ", group, " tokens do not fit ", T,
+              " tokens");
   RoutingCounts counts{at::zeros({G, E}, at::kDouble), at::zeros({G, E}, at::kDouble),
                        at::zeros({G}, at::kDouble)};
   const int64_t* experts = routing.experts_TK.data_ptr<int64_t>();
@@ -95,8 +97,9 @@ void MoeLayer::drop(Routing& routing, const TokenContext& context) const {
   const Priority priority = config_.router.type == "gshard"
                                 ? Priority::kChoice
                                 : parse_priority(config_.capacity.priority);
-  drop_over_capacity(routing.experts_TK, routing.weights_TK.detach(), config_.num_experts, slots,
-                     priority, layer_, scope, routing.kept_TK);
+  const Tensor probs_TK = routing.probs_TE.detach().gather(/*dim=*/1, routing.experts_TK);
+  drop_over_capacity(routing.experts_TK, probs_TK, config_.num_experts, slots, priority, layer_,
+                     scope, routing.kept_TK);
 }
 
 Tensor MoeLayer::shared_output(const Tensor& x_TD) const {
