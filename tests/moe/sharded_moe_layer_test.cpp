@@ -1,0 +1,216 @@
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <functional>
+
+#include "moe/moe_layer.h"
+#include "moe/router_losses.h"
+#include "moe/sample_moe.h"
+#include "support/mpi_main.h"
+#include "support/tensors.h"
+
+// Runs at W = 1, 2, 4, 8: experts shared out to EP ranks give what one process gives
+// on the tokens of all ranks. Sequences are told to ranks in order, some getting none.
+
+namespace switchyard {
+namespace {
+
+using at::Tensor;
+
+constexpr int64_t kLength = 6;  // tokens of a sequence
+constexpr int64_t kWidth = 6;
+
+/// Sequences of each rank.
+using Share = std::function<int64_t(int rank)>;
+
+struct Slice {
+  int64_t first = 0, count = 0;  // sequences of this rank
+  int64_t total = 0;             // of all ranks
+};
+
+Slice slice_of(const Share& share) {
+  Slice slice;
+  for (int r = 0; r < test_runtime().world_size(); ++r) {
+    if (r < test_runtime().rank()) slice.first += share(r);
+    slice.total += share(r);
+  }
+  slice.count = share(test_runtime().rank());
+  return slice;
+}
+
+/// What a pass gives: outputs, the gradient at x of outputs and router losses, and
+/// the record.
+struct Pass {
+  Tensor y_TD, x_gradient_TD;
+  RouterRecord record;
+  double objective = 0;
+};
+
+/// Forward and backward of sequences [first, first + count) of `total`.
+Pass run(SampleMoe& moe, const MoeConfig& config, const Tensor& all_x_TD, const Slice& slice) {
+  const auto rows = [&](const Tensor& all_TD) {
+    return all_TD.narrow(0, slice.first * kLength, slice.count * kLength);
+  };
+  const Tensor all_weights_TD =
+      normal_tensor(all_x_TD.sizes().vec(), "weight of the outputs", at::kFloat);
+  const Tensor x_TD = rows(all_x_TD).clone().set_requires_grad(true);
+  moe.store.zero_gradients();
+  const MoeOutput output = moe.layer.forward(x_TD, context_of(slice.count, kLength, slice.first));
+  const auto step_tokens = static_cast<double>(std::max<int64_t>(slice.total * kLength, 1));
+  const RouterLosses losses = router_losses({output.record}, config, {}, step_tokens);
+  const Tensor objective = (output.y_TD * rows(all_weights_TD)).sum() + losses.objective;
+  objective.backward();
+  return {output.y_TD.detach(), x_TD.grad(), output.record, objective.item<double>()};
+}
+
+/// `part` of the sharded store with its gradient summed over the ranks that hold it.
+Tensor reduced_gradient(const SampleMoe& moe, const PlacedPart& placed, const Mesh& mesh) {
+  Tensor gradient = moe.store.gradient_of(placed).clone();
+  Communicator& group = placed.kind == ParameterKind::kDense ? *mesh.world : *mesh.data;
+  group.all_reduce(gradient, ReduceOp::kSum, "gradient of the test");
+  return gradient;
+}
+
+void expect_equal_to_one_process(const ModelConfig& model, const MoeConfig& config,
+                                 const Tensor& x_TD, const Share& share,
+                                 const std::function<void(SampleMoe&)>& prepare) {
+  const Slice slice = slice_of(share);
+  const Mesh solo = solo_mesh();
+  SampleMoe whole(model, config, solo);
+  prepare(whole);
+  const Pass expected = run(whole, config, x_TD, {0, slice.total, slice.total});
+  for (int64_t EP = 1; EP <= test_runtime().world_size(); EP *= 2) {
+    for (const char* order : {"expert_inner", "data_inner"}) {
+      SCOPED_TRACE("EP " + std::to_string(EP) + ", " + order);
+      const Mesh mesh = test_runtime().make_mesh({EP, order});
+      SampleMoe moe(model, config, mesh);
+      prepare(moe);
+      const Pass pass = run(moe, config, x_TD, slice);
+
+      const int64_t begin = slice.first * kLength, count = slice.count * kLength;
+      EXPECT_TRUE(near(pass.y_TD, expected.y_TD.narrow(0, begin, count), 1e-5));
+      EXPECT_TRUE(near(pass.x_gradient_TD, expected.x_gradient_TD.narrow(0, begin, count), 1e-5));
+      EXPECT_TRUE(same(pass.record.experts_TK, expected.record.experts_TK.narrow(0, begin, count)));
+      EXPECT_TRUE(same(pass.record.kept_TK, expected.record.kept_TK.narrow(0, begin, count)));
+      Tensor sums =
+          at::tensor({pass.objective, static_cast<double>(pass.record.dropped_pairs)}, at::kDouble);
+      mesh.world->all_reduce(sums, ReduceOp::kSum, "sums of the test");
+      EXPECT_NEAR(sums[0].item<double>(), expected.objective,
+                  1e-5 * std::max(1.0, std::abs(expected.objective)));
+      EXPECT_EQ(sums[1].item<double>(), static_cast<double>(expected.record.dropped_pairs));
+      for (const PlacedPart& placed : moe.store.parts()) {
+        const std::string name = placed.part.name.substr(4);
+        EXPECT_TRUE(near(reduced_gradient(moe, placed, mesh), whole.gradient(name), 1e-5)) << name;
+      }
+    }
+  }
+}
+
+struct NamedConfig {
+  const char* name;
+  ModelConfig model;
+  MoeConfig moe;
+};
+
+std::vector<NamedConfig> configs() {
+  NamedConfig dropless{"dropless, shared expert", sample_model(), sample_moe_config(2)};
+  dropless.moe.shared_experts = {1, 4, true};
+  dropless.moe.router.jitter_eps = 0.1;
+
+  NamedConfig all{"all experts, gelu", sample_model(), sample_moe_config(8)};
+  all.model.ffn = "gelu";
+
+  NamedConfig capacity{"switch with capacity", sample_model(), sample_moe_config(1)};
+  capacity.moe.router.type = "switch";
+  capacity.moe.capacity.factor = 1.0;
+  capacity.moe.capacity.min = 1;
+
+  NamedConfig gshard{"gshard with capacity", sample_model(), sample_moe_config(2)};
+  gshard.moe.router.type = "gshard";
+  gshard.moe.router.normalize_gate = "after_drop";
+  gshard.moe.capacity = capacity.moe.capacity;
+
+  NamedConfig deepseek{"sigmoid, bias, groups", sample_model(), sample_moe_config(3)};
+  deepseek.moe.router.score = "sigmoid";
+  deepseek.moe.router.selection_bias = true;
+  deepseek.moe.router.n_group = 4;
+  deepseek.moe.router.topk_group = 2;
+  deepseek.moe.router.scaling_factor = 2.5;
+  deepseek.moe.capacity.factor = 0.75;
+  deepseek.moe.capacity.min = 1;
+  deepseek.moe.capacity.priority = "random";
+  return {dropless, all, capacity, gshard, deepseek};
+}
+
+void set_bias(SampleMoe& moe) {
+  Tensor bias_E = moe.layer.selection_bias();
+  if (bias_E.defined()) bias_E.copy_(0.2 * normal_tensor({8}, "bias", at::kFloat));
+}
+
+void expect_layouts_agree(const Share& share) {
+  const Tensor x_TD =
+      normal_tensor({slice_of(share).total * kLength, kWidth}, "hidden states", at::kFloat);
+  for (const NamedConfig& config : configs()) {
+    SCOPED_TRACE(config.name);
+    expect_equal_to_one_process(config.model, config.moe, x_TD, share, set_bias);
+  }
+}
+
+TEST(ShardedMoeLayerTest, EqualShares) {
+  expect_layouts_agree([](int) { return 2; });
+}
+
+TEST(ShardedMoeLayerTest, UnequalShares) {
+  expect_layouts_agree([](int rank) { return 1 + rank % 3; });
+}
+
+TEST(ShardedMoeLayerTest, TheFirstRankHasAllTokens) {
+  expect_layouts_agree([](int rank) { return rank == 0 ? 4 : 0; });
+}
+
+TEST(ShardedMoeLayerTest, TheFirstRankHasNoTokens) {
+  const int W = test_runtime().world_size();
+  expect_layouts_agree([W](int rank) { return rank == 0 && W > 1 ? 0 : 2; });
+}
+
+TEST(ShardedMoeLayerTest, NobodyHasTokens) {
+  expect_layouts_agree([](int) { return 0; });
+}
+
+TEST(ShardedMoeLayerTest, AllTokensGoToOneExpert) {
+  MoeConfig config = sample_moe_config(1);
+  config.router.type = "switch";
+  const Share two = [](int) { return 2; };
+  const Tensor x_TD =
+      normal_tensor({slice_of(two).total * kLength, kWidth}, "hidden states", at::kFloat).abs();
+  for (const int64_t expert : {0, 5, 7}) {
+    SCOPED_TRACE(expert);
+    expect_equal_to_one_process(sample_model(), config, x_TD, two, [&](SampleMoe& moe) {
+      moe.weight("gate.weight").zero_();
+      moe.weight("gate.weight")[expert].fill_(1);
+    });
+  }
+}
+
+// The sharded draw is the unsharded one: only names count.
+TEST(ShardedMoeLayerTest, WeightsStartTheSameOnAnyLayout) {
+  const Mesh solo = solo_mesh();
+  MoeConfig config = sample_moe_config();
+  config.shared_experts = {1, 4, true};
+  const SampleMoe whole(sample_model(), config, solo);
+  for (int64_t EP = 1; EP <= test_runtime().world_size(); EP *= 2) {
+    const Mesh mesh = test_runtime().make_mesh({EP, "expert_inner"});
+    const SampleMoe moe(sample_model(), config, mesh);
+    int64_t experts = 0;
+    for (const PlacedPart& placed : moe.store.parts()) {
+      const std::string name = placed.part.name.substr(4);
+      EXPECT_TRUE(same(moe.store.weight_of(placed), whole.weight(name))) << name;
+      experts += placed.kind == ParameterKind::kExpert;
+    }
+    EXPECT_EQ(experts, 3 * 8 / EP);
+  }
+}
+
+}  // namespace
+}  // namespace switchyard
