@@ -66,7 +66,7 @@ std::string configured_eos(const std::string& path) {
 
 }  // namespace
 
-BpeTokenizer::BpeTokenizer(const std::string& path) : path_(path) {
+BpeTokenizer::BpeTokenizer(const std::string& path, std::optional<int32_t> eos) : path_(path) {
   const nlohmann::json root = read_json_file(path);
   JsonFields fields(root, path);
   read_model(fields.object("model"));
@@ -74,7 +74,11 @@ BpeTokenizer::BpeTokenizer(const std::string& path) : path_(path) {
   pre_tokenizer_.push_back(
       PreTokenizer::from_json(root.value("pre_tokenizer", nlohmann::json()), path));
   if (root.contains("added_tokens")) read_added_tokens(fields.array("added_tokens"));
-  find_eos(root);
+  if (eos) {
+    eos_ = *eos;
+  } else {
+    find_eos(root);
+  }
 }
 
 void BpeTokenizer::set_bytes(int32_t id, std::string bytes) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -23,12 +24,12 @@ namespace switchyard {
 /// at. Letters and digits are those of PCRE2's Unicode version; a character that is
 /// newer may be cut off from its word.
 ///
-/// eos is the `eos_token` of tokenizer_config.json in the same folder, or else the
-/// first of the usual names (<|endoftext|>, </s>, ...) among the added tokens.
+/// eos is the one given, else the `eos_token` of tokenizer_config.json in the same folder,
+/// else the first of the usual names (<|endoftext|>, </s>, ...) among the added tokens.
 class BpeTokenizer final : public Tokenizer {
  public:
   /// Throws DataError that names what is missing or not built in.
-  explicit BpeTokenizer(const std::string& path);
+  explicit BpeTokenizer(const std::string& path, std::optional<int32_t> eos = std::nullopt);
 
   using Tokenizer::encode;
   void encode(std::string_view text, const TokenSink& sink) const override;

@@ -1,6 +1,7 @@
 #include "data/tokenizer.h"
 
 #include <filesystem>
+#include <optional>
 
 #include "base/checksum.h"
 #include "base/error.h"
@@ -19,6 +20,26 @@ bool starts_with(const std::string& text, std::string_view start) {
 }
 
 std::string prefix_of(Kind kind) { return kind == Kind::kHuggingFace ? "hf:" : "tiktoken:"; }
+
+std::unique_ptr<Tokenizer> load_parsed(const TokenizerSpec& spec, std::optional<int32_t> eos) {
+  switch (spec.kind) {
+    case Kind::kHuggingFace:
+      return std::make_unique<BpeTokenizer>(spec.path, eos);
+    case Kind::kTiktoken:
+      return std::make_unique<TiktokenTokenizer>(spec.path);
+    case Kind::kBytes:
+      break;
+  }
+  return std::make_unique<ByteTokenizer>();
+}
+
+TokenizerSpec spec_of_meta(const std::string& dir, const DatasetMeta& meta) {
+  try {
+    return parse_tokenizer_spec(meta.tokenizer);
+  } catch (const ConfigError& error) {
+    throw DataError(dir + "/meta.json: " + error.what());
+  }
+}
 
 }  // namespace
 
@@ -53,27 +74,29 @@ TokenizerSpec parse_tokenizer_spec(const std::string& spec) {
 }
 
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& spec) {
-  const TokenizerSpec parsed = parse_tokenizer_spec(spec);
-  switch (parsed.kind) {
-    case Kind::kHuggingFace:
-      return std::make_unique<BpeTokenizer>(parsed.path);
-    case Kind::kTiktoken:
-      return std::make_unique<TiktokenTokenizer>(parsed.path);
-    case Kind::kBytes:
-      break;
-  }
-  return std::make_unique<ByteTokenizer>();
+  return load_parsed(parse_tokenizer_spec(spec), std::nullopt);
 }
 
 std::unique_ptr<Tokenizer> load_dataset_tokenizer(const std::string& dir, const DatasetMeta& meta) {
-  const TokenizerSpec spec = parse_tokenizer_spec(meta.tokenizer);
-  if (spec.kind == Kind::kBytes) return load_tokenizer("bytes");
-  const std::string path = (std::filesystem::path(dir) / spec.path).string();
-  if (!meta.tokenizer_digest.empty() && digest_text(xxh3_of_file(path)) != meta.tokenizer_digest) {
-    throw DataError(path + ": not the tokenizer that made the tokens of " + dir +
+  TokenizerSpec spec = spec_of_meta(dir, meta);
+  if (spec.kind == Kind::kBytes) return std::make_unique<ByteTokenizer>();
+  spec.path = (std::filesystem::path(dir) / spec.path).string();
+  if (!meta.tokenizer_digest.empty() &&
+      digest_text(xxh3_of_file(spec.path)) != meta.tokenizer_digest) {
+    throw DataError(spec.path + ": not the tokenizer that made the tokens of " + dir +
                     " (its digest differs from the one in meta.json)");
   }
-  return load_tokenizer(prefix_of(spec.kind) + path);
+  return load_parsed(spec, static_cast<int32_t>(meta.eos));
+}
+
+std::vector<std::string> dataset_tokenizer_files(const std::string& dir, const DatasetMeta& meta) {
+  try {
+    const std::string path = spec_of_meta(dir, meta).path;
+    const bool inside = !path.empty() && std::filesystem::path(path).filename() == path;
+    if (inside && std::filesystem::exists(dir + "/" + path)) return {path};
+  } catch (const DataError&) {  // a tokenizer of someone else's
+  }
+  return {};
 }
 
 void adopt_tokenizer(const std::string& spec, const Tokenizer& tokenizer, const std::string& dir,

@@ -58,8 +58,15 @@ TokenizerSpec parse_tokenizer_spec(const std::string& spec);
 /// a kind that is not built in: the message names the kind.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& spec);
 
-/// The tokenizer of a data folder; the file's digest must be the one in meta.json.
+/// The tokenizer of a data folder, with meta.json's eos. Throws DataError also if the
+/// file's digest is not the one in meta.json, or meta.json names no tokenizer that is
+/// built in (the tokens can be trained on all the same).
 std::unique_ptr<Tokenizer> load_dataset_tokenizer(const std::string& dir, const DatasetMeta& meta);
+
+/// Names of the files in `dir` that load_dataset_tokenizer reads: with meta.json they
+/// are all that another folder needs to turn text into the same tokens. None for
+/// bytes, and for a tokenizer that is not built in or lies elsewhere.
+std::vector<std::string> dataset_tokenizer_files(const std::string& dir, const DatasetMeta& meta);
 
 /// Copies the files of a tokenizer into `dir` and fills in meta's tokenizer,
 /// digest, vocab_size and eos, so that the folder stands by itself.

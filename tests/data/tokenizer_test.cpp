@@ -44,10 +44,27 @@ TEST(TokenizerTest, ADataFolderKeepsItsTokenizerAndKnowsIfItWasChanged) {
   EXPECT_EQ(meta.eos, 3);
   remove_tree(folder / "mine.json");
   EXPECT_EQ(load_dataset_tokenizer(folder / "data", meta)->encode("ab"), (std::vector<int32_t>{2}));
+  EXPECT_EQ(dataset_tokenizer_files(folder / "data", meta),
+            (std::vector<std::string>{"tokenizer.json"}));
+  meta.eos = 1;
+  EXPECT_EQ(load_dataset_tokenizer(folder / "data", meta)->eos(), 1);
   folder.write("data/tokenizer.json", std::string(kTokenizer) + " ");
   const std::string text =
       message_of<DataError>([&] { load_dataset_tokenizer(folder / "data", meta); });
   EXPECT_NE(text.find("not the tokenizer that made the tokens"), std::string::npos) << text;
+}
+
+TEST(TokenizerTest, ATokenizerOfSomeoneElsesIsNamedWhenItIsNeeded) {
+  const TempFolder folder;
+  DatasetMeta meta;
+  meta.tokenizer = "my own";
+  EXPECT_TRUE(dataset_tokenizer_files(folder.path(), meta).empty());
+  const std::string text =
+      message_of<DataError>([&] { load_dataset_tokenizer(folder.path(), meta); });
+  EXPECT_NE(text.find("meta.json: tokenizer \"my own\""), std::string::npos) << text;
+  meta.tokenizer = "bytes";
+  EXPECT_TRUE(dataset_tokenizer_files(folder.path(), meta).empty());
+  EXPECT_EQ(load_dataset_tokenizer(folder.path(), meta)->eos(), 256);
 }
 
 }  // namespace
