@@ -11,18 +11,19 @@
 namespace switchyard {
 
 // T tokens on this rank, K experts per token, D model width, S token copies sent,
-// R token copies received, P ranks of the expert group, L experts on each.
+// A token copies received, R rows for this rank's experts (A, and padding), P ranks
+// of the expert group, L experts on each.
 
 /// Where token copies went, so that `combine` can bring them back.
 struct Dispatched {
   at::Tensor rows_RD;              // (R, D) sorted by local expert, then sender, then token
-  std::vector<int64_t> rows_L;     // rows of each local expert
+  std::vector<int64_t> rows_L;     // rows of each local expert, padding (zero rows) included
   RowMap map;                      // pairs <-> send buffer
   std::vector<int64_t> send_rows;  // to each rank of the expert group
   std::vector<int64_t> recv_rows;  // from each
   at::Tensor
-      to_expert_order_R;  // (R) int64: expert order <- arrival order; undefined with one rank
-  at::Tensor to_arrival_order_R;  // (R) int64: its inverse
+      to_expert_order_R;  // (R) int64: arrived row of each row, -1 padding; undefined with one rank
+  at::Tensor to_arrival_order_A;  // (A) int64: the inverse
 };
 
 /// Sends token copies to the ranks of their experts and the results back: the
@@ -43,13 +44,19 @@ class Dispatcher {
   Dispatched dispatch(const at::Tensor& x_TD, const at::Tensor& experts_TK,
                       const at::Tensor& kept_TK) const;
 
+  /// Sends a number along with each pair: ids_TK (T, K) int64, of the pairs that
+  /// `dispatch` sent, arrive as (R) int64 in the order of rows_RD, -1 for padding.
+  /// Collective over the group.
+  at::Tensor send_ids(const at::Tensor& ids_TK, const Dispatched& sent) const;
+
   /// out[t] = sum over k of weights[t, k] * y of pair (t, k), dropped pairs adding
   /// nothing. Collective over the group. Differentiable in y and weights.
   at::Tensor combine(const at::Tensor& y_RD, const Dispatched& sent,
                      const at::Tensor& weights_TK) const;
 
  private:
-  void exchange_counts(const std::vector<int64_t>& rows_E, Dispatched& sent) const;
+  void exchange_counts(const std::vector<int64_t>& rows_E, int64_t multiple,
+                       Dispatched& sent) const;
 
   Communicator& group_;
   int64_t num_experts_;

@@ -20,8 +20,10 @@ Experts::Experts(ParameterStore& store, const std::string& prefix, int64_t first
   down_LDF_ = store.add(ParameterKind::kExpert, {count, D, F}, down_parts);
 }
 
-at::Tensor Experts::forward(const at::Tensor& x_RD, const std::vector<int64_t>& rows_L) const {
-  const at::Tensor hidden_RF = ffn_activation(grouped_matmul(x_RD, in_LFD_, rows_L), ffn_);
+at::Tensor Experts::forward(const at::Tensor& x_RD, const std::vector<int64_t>& rows_L,
+                            const std::function<at::Tensor(const at::Tensor&)>& drop) const {
+  at::Tensor hidden_RF = ffn_activation(grouped_matmul(x_RD, in_LFD_, rows_L), ffn_);
+  if (drop) hidden_RF = drop(hidden_RF);
   return grouped_matmul(hidden_RF, down_LDF_, rows_L);
 }
 

@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -23,8 +24,10 @@ class Experts {
   Experts(ParameterStore& store, const std::string& prefix, int64_t first, int64_t count,
           int64_t hidden_size, int64_t intermediate_size, Ffn ffn, double init_std);
 
-  /// x_RD (R, D) sorted by local expert, rows_L of each. Returns (R, D). Local.
-  at::Tensor forward(const at::Tensor& x_RD, const std::vector<int64_t>& rows_L) const;
+  /// x_RD (R, D) sorted by local expert, rows_L of each. `drop` is applied to the
+  /// inner activations (R, F) where it is given: expert dropout. Returns (R, D). Local.
+  at::Tensor forward(const at::Tensor& x_RD, const std::vector<int64_t>& rows_L,
+                     const std::function<at::Tensor(const at::Tensor&)>& drop = {}) const;
 
  private:
   Ffn ffn_;

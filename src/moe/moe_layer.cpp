@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include "ops/dropout.h"
+
 // T tokens on this rank, D model width, E experts, K experts per token, G routing
 // groups, R token copies that this rank's experts received.
 
@@ -31,6 +33,13 @@ RoutingCounts count_choices(const Routing& routing, const TokenContext& context,
     for (int64_t k = 0; k < K; ++k) all[g * E + experts[t * K + k]] += 1;
   }
   return counts;
+}
+
+/// A number for each (token, choice) that no other pair of the run has: (T, K) int64.
+Tensor pair_ids(int64_t top_k, const TokenContext& context) {
+  const int64_t per_sequence = context.tokens_per_sequence * top_k;
+  const Tensor within = at::arange(per_sequence, at::kLong);
+  return (context.order_B.unsqueeze(1) * per_sequence + within.unsqueeze(0)).view({-1, top_k});
 }
 
 RouterRecord make_record(const Routing& routing, const TokenContext& context, int64_t num_experts) {
@@ -78,7 +87,7 @@ MoeOutput MoeLayer::forward(const Tensor& x_TD, const TokenContext& context) con
   drop(routing, context);
   const Dispatched sent =
       dispatcher_.dispatch(x_TD, routing.experts_TK, routing.kept_TK);  // all-to-all, there
-  const Tensor y_RD = experts_.forward(sent.rows_RD, sent.rows_L);
+  const Tensor y_RD = expert_output(sent, context);
   Tensor y_TD = dispatcher_.combine(y_RD, sent, kept_weights(routing));  // all-to-all, back
   if (shared_) y_TD = y_TD + shared_output(x_TD);
   return {y_TD, make_record(routing, context, config_.num_experts)};
@@ -100,6 +109,17 @@ void MoeLayer::drop(Routing& routing, const TokenContext& context) const {
   const Tensor probs_TK = routing.probs_TE.detach().gather(/*dim=*/1, routing.experts_TK);
   drop_over_capacity(routing.experts_TK, probs_TK, config_.num_experts, slots, priority, layer_,
                      scope, routing.kept_TK);
+}
+
+Tensor MoeLayer::expert_output(const Dispatched& sent, const TokenContext& context) const {
+  const double rate = config_.expert_dropout;
+  if (rate == 0.0 || context.mode != Mode::kTrain)
+    return experts_.forward(sent.rows_RD, sent.rows_L);
+  const Tensor ids_R = dispatcher_.send_ids(pair_ids(sent.map.slot_TK.size(1), context), sent);
+  return experts_.forward(sent.rows_RD, sent.rows_L, [&](const Tensor& hidden_RF) {
+    return row_dropout(hidden_RF, rate, context.seed, "expert_dropout/" + std::to_string(layer_),
+                       ids_R);
+  });
 }
 
 Tensor MoeLayer::shared_output(const Tensor& x_TD) const {

@@ -49,6 +49,9 @@ class MoeLayer {
   /// Narrows `routing.kept_TK` to what capacity and padding allow.
   void drop(Routing& routing, const TokenContext& context) const;
   at::Tensor shared_output(const at::Tensor& x_TD) const;
+  /// The experts' outputs (R, D), with expert dropout in training: Switch
+  /// Transformers section 2.4, inside the experts only. Collective with dropout.
+  at::Tensor expert_output(const Dispatched& sent, const TokenContext& context) const;
 
   MoeConfig config_;
   int64_t layer_;

@@ -7,23 +7,47 @@
 
 namespace switchyard {
 
+namespace {
+
+/// Masks of (rows, width) elements: row r draws from sub-stream ids[r], and holds
+/// 1 / (1 - rate) where kept and 0 where not; 1 throughout for a negative id.
+at::Tensor make_mask(int64_t rows, int64_t width, double rate, const RandomStream& stream,
+                     const at::Tensor& ids_R) {
+  const auto threshold = static_cast<float>(rate), scale = static_cast<float>(1 / (1 - rate));
+  at::Tensor mask = at::empty({rows, width}, at::kFloat);
+  float* out = mask.data_ptr<float>();
+  const int64_t* ids = ids_R.data_ptr<int64_t>();
+  at::parallel_for(0, rows * width, 4096, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t id = ids[i / width];
+      if (id < 0) {
+        out[i] = 1.0F;
+      } else {
+        out[i] = stream.uniform(i % width, id) >= threshold ? scale : 0.0F;
+      }
+    }
+  });
+  return mask;
+}
+
+}  // namespace
+
 at::Tensor counter_dropout(const at::Tensor& x_BSD, double rate, uint64_t seed,
                            const std::string& purpose, const at::Tensor& order_B) {
   TORCH_CHECK(x_BSD.dim() == 3 && order_B.numel() == x_BSD.size(0), "counter_dropout: x_BSD ",
               x_BSD.sizes());
-  const int64_t per_sequence = x_BSD.size(1) * x_BSD.size(2);
-  const RandomStream stream(seed, purpose);
-  const auto threshold = static_cast<float>(rate), scale = static_cast<float>(1 / (1 - rate));
-  at::Tensor mask_BSD = at::empty(x_BSD.sizes(), at::kFloat);
-  float* mask = mask_BSD.data_ptr<float>();
-  const int64_t* order = order_B.data_ptr<int64_t>();
-  at::parallel_for(0, x_BSD.numel(), 4096, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      mask[i] =
-          stream.uniform(i % per_sequence, order[i / per_sequence]) >= threshold ? scale : 0.0F;
-    }
-  });
-  return x_BSD * mask_BSD.to(x_BSD.dtype());
+  const at::Tensor mask = make_mask(x_BSD.size(0), x_BSD.size(1) * x_BSD.size(2), rate,
+                                    RandomStream(seed, purpose), order_B);
+  return x_BSD * mask.view(x_BSD.sizes()).to(x_BSD.dtype());
+}
+
+at::Tensor row_dropout(const at::Tensor& x_RF, double rate, uint64_t seed,
+                       const std::string& purpose, const at::Tensor& ids_R) {
+  TORCH_CHECK(x_RF.dim() == 2 && ids_R.numel() == x_RF.size(0), "row_dropout: x_RF ", x_RF.sizes(),
+              ", ids_R ", ids_R.sizes());
+  const at::Tensor mask_RF =
+      make_mask(x_RF.size(0), x_RF.size(1), rate, RandomStream(seed, purpose), ids_R);
+  return x_RF * mask_RF.to(x_RF.dtype());
 }
 
 }  // namespace switchyard

@@ -17,7 +17,7 @@ using torch::autograd::variable_list;
 
 constexpr int64_t kRowsPerTask = 64;
 
-/// out[i] = x[index[i] / divisor], row by row.
+/// out[i] = x[index[i] / divisor], row by row; zero where the index is -1.
 void copy_rows(const Tensor& x, const Tensor& index, int64_t divisor, Tensor& out) {
   const int64_t row_bytes = x.size(1) * x.element_size();
   const auto* from = static_cast<const char*>(x.data_ptr());
@@ -25,7 +25,11 @@ void copy_rows(const Tensor& x, const Tensor& index, int64_t divisor, Tensor& ou
   const int64_t* rows = index.data_ptr<int64_t>();
   at::parallel_for(0, out.size(0), kRowsPerTask, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      std::memcpy(to + i * row_bytes, from + rows[i] / divisor * row_bytes, row_bytes);
+      if (rows[i] < 0) {
+        std::memset(to + i * row_bytes, 0, row_bytes);
+      } else {
+        std::memcpy(to + i * row_bytes, from + rows[i] / divisor * row_bytes, row_bytes);
+      }
     }
   });
 }
@@ -118,6 +122,10 @@ class CombineTokens : public torch::autograd::Function<CombineTokens> {
     sum_t* dweights = dweights_TK.data_ptr<sum_t>();
     at::parallel_for(0, pair_S.size(0), kRowsPerTask, [&](int64_t begin, int64_t end) {
       for (int64_t s = begin; s < end; ++s) {
+        if (pair[s] < 0) {
+          std::fill_n(dy + s * D, D, scalar_t(0));
+          continue;
+        }
         const scalar_t *row_y = y + s * D, *row_dout = dout + pair[s] / K * D;
         const sum_t weight = weights[pair[s]];
         sum_t dot = 0;
@@ -133,19 +141,20 @@ class CombineTokens : public torch::autograd::Function<CombineTokens> {
 
 class ReorderRows : public torch::autograd::Function<ReorderRows> {
  public:
-  static Tensor forward(AutogradContext* ctx, const Tensor& x_RD, const Tensor& order_R) {
-    ctx->save_for_backward({order_R});
-    Tensor out_RD = at::empty_like(x_RD);
-    copy_rows(x_RD, order_R, /*divisor=*/1, out_RD);
-    return out_RD;
+  static Tensor forward(AutogradContext* ctx, const Tensor& x_RD, const Tensor& order_N,
+                        const Tensor& inverse_R) {
+    ctx->save_for_backward({inverse_R});
+    Tensor out_ND = at::empty({order_N.size(0), x_RD.size(1)}, x_RD.options());
+    copy_rows(x_RD, order_N, /*divisor=*/1, out_ND);
+    return out_ND;
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
-    const Tensor order_R = ctx->get_saved_variables()[0];
-    const Tensor d_RD = grads[0].contiguous();
-    Tensor dx_RD = at::empty_like(d_RD);
-    copy_rows(d_RD, at::argsort(order_R), /*divisor=*/1, dx_RD);
-    return {dx_RD, Tensor()};
+    const Tensor inverse_R = ctx->get_saved_variables()[0];
+    const Tensor d_ND = grads[0].contiguous();
+    Tensor dx_RD = at::empty({inverse_R.size(0), d_ND.size(1)}, d_ND.options());
+    copy_rows(d_ND, inverse_R, /*divisor=*/1, dx_RD);
+    return {dx_RD, Tensor(), Tensor()};
   }
 };
 
@@ -165,10 +174,12 @@ Tensor combine_tokens(const Tensor& y_SD, const Tensor& weights_TK, const RowMap
   return CombineTokens::apply(y_SD.contiguous(), weights_TK.contiguous(), map.pair_S, map.slot_TK);
 }
 
-Tensor reorder_rows(const Tensor& x_RD, const Tensor& order_R) {
-  TORCH_CHECK(x_RD.dim() == 2 && order_R.dim() == 1 && x_RD.size(0) == order_R.size(0),
-              "reorder_rows: x_RD ", x_RD.sizes(), ", order_R ", order_R.sizes());
-  return ReorderRows::apply(x_RD.contiguous(), order_R);
+Tensor reorder_rows(const Tensor& x_RD, const Tensor& order_N, const Tensor& inverse_R) {
+  TORCH_CHECK(x_RD.dim() == 2 && order_N.dim() == 1 && inverse_R.dim() == 1 &&
+                  x_RD.size(0) == inverse_R.size(0),
+              "reorder_rows: x_RD ", x_RD.sizes(), ", order_N ", order_N.sizes(), ", inverse_R ",
+              inverse_R.sizes());
+  return ReorderRows::apply(x_RD.contiguous(), order_N, inverse_R);
 }
 
 }  // namespace switchyard

@@ -11,12 +11,12 @@ namespace switchyard {
 
 /// Where each kept (token, choice) pair stands in the send buffer, and back.
 struct RowMap {
-  at::Tensor pair_S;   // (S) int64: t * K + k of the pair in row s
+  at::Tensor pair_S;   // (S) int64: t * K + k of the pair in row s, or -1: a row of padding
   at::Tensor slot_TK;  // (T, K) int64: the row of pair (t, k), or -1 when dropped
 };
 
 /// Copies the rows of tokens to their places in the send buffer:
-/// out[s] = x[pair[s] / K]. Backward sums a token's copies over k in ascending
+/// out[s] = x[pair[s] / K], zero for padding. Backward sums a token's copies over k in ascending
 /// order (a gather, never atomics: bitwise repeatable). Local.
 at::Tensor gather_tokens(const at::Tensor& x_TD, const RowMap& map);
 
@@ -29,7 +29,14 @@ at::Tensor gather_tokens(const at::Tensor& x_TD, const RowMap& map);
 /// Sums in float32 and returns y's dtype. Differentiable in y and weights. Local.
 at::Tensor combine_tokens(const at::Tensor& y_SD, const at::Tensor& weights_TK, const RowMap& map);
 
-/// out[i] = x[order[i]] for a permutation `order`; backward is the inverse. Local.
-at::Tensor reorder_rows(const at::Tensor& x_RD, const at::Tensor& order_R);
+/// out[i] = x[order[i]], zero where order[i] is -1. `inverse` says the same from the
+/// other side: the row of `out` that holds row j of x, or -1 for a row that is left
+/// out. Backward is the same with the two swapped. Local.
+///
+///   x_RD       (R, D)
+///   order_N    (N) int64, no row twice
+///   inverse_R  (R) int64
+at::Tensor reorder_rows(const at::Tensor& x_RD, const at::Tensor& order_N,
+                        const at::Tensor& inverse_R);
 
 }  // namespace switchyard

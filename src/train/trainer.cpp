@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <filesystem>
 #include <limits>
 
 #include "base/file.h"
@@ -86,13 +85,14 @@ ParameterBytes planned_bytes(const RunConfig& config, int world_size) {
 }
 
 /// What a checkpoint needs of the data folder to turn text into tokens: meta.json
-/// and the tokenizer's file, under their own names.
+/// and the tokenizer's files, under their own names.
 std::vector<std::pair<std::string, std::string>> tokenizer_files(const DataConfig& data) {
   const std::string& dir = data.path.front().path;
   std::vector<std::pair<std::string, std::string>> files = {
       {"meta.json", read_file(dir + "/meta.json")}};
-  const std::string file = parse_tokenizer_spec(read_dataset_meta(dir).tokenizer).path;
-  if (!file.empty()) files.emplace_back(file, read_file(dir + "/" + file));
+  for (const std::string& name : dataset_tokenizer_files(dir, read_dataset_meta(dir))) {
+    files.emplace_back(name, read_file(dir + "/" + name));
+  }
   return files;
 }
 
@@ -144,15 +144,31 @@ class Trainer {
   Colour colour_;
 };
 
-RunConfig with_vocabulary(RunConfig config, const TrainingData& data) {
+/// The config with everything resolved that the data decides. With `load_from`
+/// some of the model's keys were left open until now.
+RunConfig resolved(RunConfig config, const TrainingData& data, int world_size) {
   resolve_vocabulary(config.model, data.vocab_size());
+  resolve_autos(config.model);
+  std::string errors;
+  for (const std::string& error : validate(config, world_size))
+    errors += (errors.empty() ? "" : "\n") + error;
+  if (!errors.empty()) throw ConfigError(errors);
   return config;
+}
+
+/// Renames a folder of checkpoints that a run which starts over would mix with its
+/// own: nothing is deleted.
+void put_aside(const std::string& folder) {
+  if (!path_exists(folder)) return;
+  int number = 1;
+  while (path_exists(folder + ".old-" + std::to_string(number))) ++number;
+  rename_path(folder, folder + ".old-" + std::to_string(number));
 }
 
 Trainer::Trainer(const Runtime& runtime, const RunConfig& config, const ResumeOptions& resume)
     : config_(config),
       data_(config.data, static_cast<uint64_t>(config.run.seed)),
-      session_(runtime, with_vocabulary(config, data_)),
+      session_(runtime, resolved(config, data_, runtime.world_size())),
       colour_(!runtime.launched() && isatty(STDOUT_FILENO) != 0 ? Colour::kOn : Colour::kOff) {
   config_ = session_.config();
   restore(resume);
@@ -161,11 +177,8 @@ Trainer::Trainer(const Runtime& runtime, const RunConfig& config, const ResumeOp
   announce();
 }
 
-/// Decided by rank 0 and told to all, so that no two ranks start differently.
 void Trainer::restore(const ResumeOptions& resume) {
-  Communicator& world = *session_.mesh().world;
-  resumed_from_ = broadcast_text(world, session_.is_root() ? checkpoint_to_resume(resume) : "", 0,
-                                 "resume decision");
+  resumed_from_ = checkpoint_to_resume(resume);
   if (!resumed_from_.empty()) {
     check_resumable(config_, data_.fingerprint(), resumed_from_);
     load_snapshot(session_, resumed_from_, Restore::kRun);
@@ -174,17 +187,22 @@ void Trainer::restore(const ResumeOptions& resume) {
   }
 }
 
+/// Decided once for all ranks, so that no two start differently. Collective.
 std::string Trainer::checkpoint_to_resume(const ResumeOptions& resume) const {
   using Mode = ResumeOptions::Mode;
+  Communicator& world = *session_.mesh().world;
   const std::string folder = checkpoints_dir_of(config_);
-  if (resume.mode == Mode::kPath) return resolve_checkpoint(resume.path);
-  const bool exists = std::filesystem::exists(folder);
+  if (resume.mode == Mode::kPath) {
+    return broadcast_text(world, session_.is_root() ? resolve_checkpoint(resume.path) : "", 0,
+                          "resume decision");
+  }
   if (resume.mode == Mode::kNever) {
-    if (exists) rename_path(folder, folder + ".before-" + std::to_string(::getpid()));
+    if (session_.is_root()) put_aside(folder);
+    world.barrier("old checkpoints put aside");
     return "";
   }
   std::vector<std::string> complaints;
-  const std::string newest = exists ? newest_valid(folder, &complaints) : "";
+  const std::string newest = newest_valid(world, folder, &complaints);
   for (const std::string& complaint : complaints) log_warning("not resumed from: " + complaint);
   if (newest.empty() && resume.mode == Mode::kStrict) {
     throw ConfigError("--resume strict: " + folder +
