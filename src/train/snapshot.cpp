@@ -212,17 +212,19 @@ void check_resumable(const RunConfig& config, const std::string& data_fingerprin
   const CheckpointReader reader(step_dir);
   const RunConfig saved = parse_config(reader.read_text(kConfigName), step_dir + "/" + kConfigName);
   const std::string ours = model_text(config), theirs = model_text(saved);
-  const std::string refusal = step_dir + ": cannot go on from this checkpoint: ";
-  if (ours != theirs)
-    throw ConfigError(refusal + "the model differs: " + first_difference(ours, theirs));
+  const auto refuse = [&](const std::string& reason) {
+    throw ConfigError(step_dir + ": cannot go on from this checkpoint: " + reason);
+  };
+  if (ours != theirs) refuse("the model differs: " + first_difference(ours, theirs));
   if (config.run.seed != saved.run.seed) {
-    throw ConfigError(refusal + "run.seed is " + std::to_string(config.run.seed) + " here, " +
-                      std::to_string(saved.run.seed) + " there");
+    refuse("run.seed is " + std::to_string(config.run.seed) + " here, " +
+           std::to_string(saved.run.seed) + " there");
   }
   if (reader.manifest().state.at("data_fingerprint") != data_fingerprint) {
-    throw ConfigError(refusal +
-                      "the training data is not the one it was trained on; "
-                      "to start another run from its weights use checkpoint.load_from");
+    refuse(
+        "the training data is not the one it was trained on; to start another run from its weights "
+        "use "
+        "checkpoint.load_from");
   }
 }
 
