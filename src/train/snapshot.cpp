@@ -2,6 +2,9 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <sstream>
+
 #include "base/error.h"
 #include "checkpoint/checkpoint_reader.h"
 #include "config/load_config.h"
@@ -141,19 +144,23 @@ std::string model_text(const RunConfig& config) {
   return to_yaml(only);
 }
 
-/// The first line in which two texts differ, for a message.
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);) lines.push_back(line);
+  return lines;
+}
+
+/// The first line in which two configs differ, for a message: they have the same keys.
 std::string first_difference(const std::string& ours, const std::string& theirs) {
-  size_t begin = 0;
-  while (begin < ours.size()) {
-    const size_t end = std::min(ours.find('\n', begin), ours.size());
-    if (theirs.compare(begin, end - begin + 1, ours, begin, end - begin + 1) != 0) {
-      const size_t end_theirs = std::min(theirs.find('\n', begin), theirs.size());
-      return "`" + ours.substr(begin, end - begin) + "` here, `" +
-             theirs.substr(begin, end_theirs - begin) + "` there";
-    }
-    begin = end + 1;
+  const std::vector<std::string> here = lines_of(ours), there = lines_of(theirs);
+  for (size_t i = 0; i < std::min(here.size(), there.size()); ++i) {
+    if (here[i] == there[i]) continue;
+    std::ostringstream message;
+    message << "`" << here[i] << "` here, `" << there[i] << "` there";
+    return message.str();
   }
-  return "the texts differ in length";
+  return "one has more keys than the other";
 }
 
 }  // namespace
@@ -220,7 +227,7 @@ void check_resumable(const RunConfig& config, const std::string& data_fingerprin
     refuse("run.seed is " + std::to_string(config.run.seed) + " here, " +
            std::to_string(saved.run.seed) + " there");
   }
-  if (reader.manifest().state.at("data_fingerprint") != data_fingerprint) {
+  if (reader.manifest().state.value("data_fingerprint", "") != data_fingerprint) {
     refuse(
         "the training data is not the one it was trained on; to start another run from its weights "
         "use "

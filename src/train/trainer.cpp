@@ -322,15 +322,19 @@ StepMetrics Trainer::make_metrics(const StepReport& report) {
   return metrics;
 }
 
+/// Each source's validation split: `val`, or `val/NAME` where there are several.
 void Trainer::evaluate_validation() {
   const Clock::time_point start = Clock::now();
-  const EvalMetrics metrics =
-      evaluate(session_, config_.data.path.front().path, "val", config_.data.sequence_length,
-               config_.train.eval_batches * config_.train.global_batch_size);
-  if (session_.is_root()) {
-    std::printf("%s\n", eval_line(metrics, config_.train.steps, colour_).c_str());
-    std::fflush(stdout);
-    jsonl_->append(metrics);
+  for (int64_t i = 0; i < data_.num_sources(); ++i) {
+    EvalMetrics metrics =
+        evaluate(session_, config_.data.path[i].path, "val", config_.data.sequence_length,
+                 config_.train.eval_batches * config_.train.global_batch_size);
+    if (data_.num_sources() > 1) metrics.split += "/" + data_.source_name(i);
+    if (session_.is_root()) {
+      std::printf("%s\n", eval_line(metrics, config_.train.steps, colour_).c_str());
+      std::fflush(stdout);
+      jsonl_->append(metrics);
+    }
   }
   window_.start += Clock::now() - start;
 }
