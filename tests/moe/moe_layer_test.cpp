@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <cmath>
+
 #include "moe/sample_moe.h"
 #include "support/tensors.h"
 
@@ -411,6 +413,92 @@ TEST(MoeLayerTest, BatchesAreBitwiseRepeatable) {
   EXPECT_TRUE(same(first.output.y_TD, second.output.y_TD));
   EXPECT_TRUE(same(first.x_gradient, second.x_gradient));
   EXPECT_TRUE(same(gradient, moe.store.buffer(ParameterKind::kExpert).gradients));
+}
+
+MoeConfig dropout_config(double rate) {
+  MoeConfig config = sample_moe_config();
+  config.expert_dropout = rate;
+  return config;
+}
+
+TEST(MoeLayerTest, ExpertDropoutIsOffInEvaluation) {
+  const Mesh mesh = solo_mesh();
+  SampleMoe plain(sample_model(), sample_moe_config(), mesh);
+  SampleMoe dropout(sample_model(), dropout_config(0.4), mesh);
+  TokenContext context = context_of(1, 24);
+  EXPECT_FALSE(near(run(dropout, sample_x(24), context).output.y_TD,
+                    run(plain, sample_x(24), context).output.y_TD, 1e-2));
+  context.mode = Mode::kEval;
+  EXPECT_TRUE(same(run(dropout, sample_x(24), context).output.y_TD,
+                   run(plain, sample_x(24), context).output.y_TD));
+}
+
+// Inside the experts: the shared expert, and what does not pass through an expert,
+// stay as they are.
+TEST(MoeLayerTest, ExpertDropoutLeavesTheSharedExpertAlone) {
+  MoeConfig config = dropout_config(0.4);
+  config.shared_experts = {1, 4, true};
+  const Mesh mesh = solo_mesh();
+  SampleMoe moe(sample_model(), config, mesh);
+  for (int64_t e = 0; e < 8; ++e) {
+    moe.weight("experts." + std::to_string(e) + ".down_proj.weight").zero_();
+  }
+  TokenContext context = context_of(1, 24);
+  const Tensor trained = run(moe, sample_x(24), context).output.y_TD;
+  context.mode = Mode::kEval;
+  EXPECT_TRUE(same(trained, run(moe, sample_x(24), context).output.y_TD));
+}
+
+TEST(MoeLayerTest, ExpertDropoutKeepsTheMeanAndDrawsForEachSequence) {
+  constexpr int64_t kSequences = 4000;
+  const Mesh mesh = solo_mesh();
+  SampleMoe plain(sample_model(), sample_moe_config(), mesh);
+  SampleMoe dropout(sample_model(), dropout_config(0.4), mesh);
+  const Tensor x_TD = sample_x(1).repeat({kSequences, 1});
+  const Tensor y_TD = run(dropout, x_TD, context_of(kSequences, 1)).output.y_TD;
+  const Tensor expected_D = run(plain, sample_x(1)).output.y_TD[0];
+  EXPECT_FALSE(at::equal(y_TD[0], y_TD[1]));
+  const Tensor sigma_D = y_TD.std(0) / std::sqrt(static_cast<double>(kSequences));
+  EXPECT_LT(((y_TD.mean(0) - expected_D).abs() / sigma_D).max().item<double>(), 4);
+}
+
+TEST(MoeLayerTest, ExpertDropoutDoesNotKnowTheLayout) {
+  const Mesh mesh = solo_mesh();
+  MoeConfig config = dropout_config(0.4);
+  config.capacity.factor = 0.75;  // rows of the experts move with the batch
+  config.capacity.min = 1;
+  SampleMoe moe(sample_model(), config, mesh);
+  const Tensor x_TD = sample_x(24);
+  const Tensor whole = run(moe, x_TD, context_of(4, 6)).output.y_TD;
+  const Tensor first = run(moe, x_TD.narrow(0, 0, 6), context_of(1, 6, 0)).output.y_TD;
+  const Tensor rest = run(moe, x_TD.narrow(0, 6, 18), context_of(3, 6, 1)).output.y_TD;
+  EXPECT_TRUE(near(at::cat({first, rest}), whole, 1e-6));
+}
+
+// In bfloat16 the experts' rows are filled up with zeros, which must reach neither
+// outputs nor gradients. The float32 layer has the same, rounded, weights.
+TEST(MoeLayerTest, Bfloat16IsNearFloat32OfTheSameWeights) {
+  MoeConfig config = sample_moe_config();
+  config.shared_experts = {1, 4, true};
+  const Mesh mesh = solo_mesh();
+  SampleMoe half(sample_model(), config, mesh, {}, at::kBFloat16);
+  SampleMoe full(sample_model(), config, mesh);
+  for (const PlacedPart& placed : half.store.parts()) {
+    full.store.weight_of(placed).copy_(half.store.weight_of(placed));
+  }
+  const Tensor x_TD = sample_x(24).to(at::kBFloat16);
+  const Tensor leaf_TD = x_TD.clone().set_requires_grad(true);
+  const MoeOutput output = half.layer.forward(leaf_TD, context_of(1, 24));
+  torch::autograd::backward({output.y_TD}, {output_weight(output.y_TD).to(at::kBFloat16)});
+  const Pass expected = run(full, x_TD.to(at::kFloat));
+  EXPECT_TRUE(same(output.record.experts_TK, expected.output.record.experts_TK));
+  EXPECT_EQ(output.y_TD.scalar_type(), at::kBFloat16);
+  EXPECT_TRUE(near(output.y_TD.to(at::kFloat), expected.output.y_TD, 0.03));
+  EXPECT_TRUE(near(leaf_TD.grad().to(at::kFloat), expected.x_gradient, 0.03));
+  for (const PlacedPart& placed : half.store.parts()) {
+    EXPECT_TRUE(near(half.store.gradient_of(placed), full.store.gradient_of(placed), 0.05))
+        << placed.part.name;
+  }
 }
 
 TEST(UpdateSelectionBiasTest, MovesByTheSignOfTheMeanMinusTheCount) {

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <functional>
 #include <map>
 #include <string>
 #include <utility>
@@ -46,10 +47,14 @@ struct SampleMoe {
   ParameterStore store;
   MoeLayer layer;
 
-  SampleMoe(const ModelConfig& model, const MoeConfig& moe, const Mesh& mesh)
+  SampleMoe(const ModelConfig& model, const MoeConfig& moe, const Mesh& mesh,
+            std::function<UpdateRule(const NamedPart&)> rule = {},
+            at::ScalarType dtype = at::kFloat)
       : layer(store, "mlp", model, moe, /*layer=*/3, mesh) {
     ParameterStore::Options options;
     options.seed = 5;
+    options.rule = std::move(rule);
+    options.dtype = dtype;
     store.allocate(mesh, options);
   }
 

@@ -140,7 +140,13 @@ std::vector<NamedConfig> configs() {
   deepseek.moe.capacity.factor = 0.75;
   deepseek.moe.capacity.min = 1;
   deepseek.moe.capacity.priority = "random";
-  return {dropless, all, capacity, gshard, deepseek};
+
+  NamedConfig dropout = capacity;
+  dropout.name = "expert dropout with capacity";
+  dropout.moe.top_k = 2;
+  dropout.moe.router.type = "topk";
+  dropout.moe.expert_dropout = 0.4;
+  return {dropless, all, capacity, gshard, deepseek, dropout};
 }
 
 void set_bias(SampleMoe& moe) {
@@ -190,6 +196,42 @@ TEST(ShardedMoeLayerTest, AllTokensGoToOneExpert) {
       moe.weight("gate.weight").zero_();
       moe.weight("gate.weight")[expert].fill_(1);
     });
+  }
+}
+
+// Hidden states without a gradient (a frozen embedding) and experts that are frozen
+// on the first rank alone: it still has to enter the backward exchanges.
+TEST(ShardedMoeLayerTest, ExpertsFrozenOnOneRankDoNotHoldUpTheOthers) {
+  const int W = test_runtime().world_size(), rank = test_runtime().rank();
+  const int64_t frozen = 8 / W;
+  const MoeConfig config = sample_moe_config();
+  const auto freeze = [&](const NamedPart& part) {
+    UpdateRule rule;
+    for (int64_t e = 0; e < frozen; ++e) {
+      rule.frozen |= part.name.find("experts." + std::to_string(e) + ".") != std::string::npos;
+    }
+    return rule;
+  };
+  const Tensor x_TD = normal_tensor({W * kLength, kWidth}, "hidden states", at::kFloat);
+  const auto run = [&](SampleMoe& moe, int64_t first, int64_t count) {
+    const MoeOutput output = moe.layer.forward(x_TD.narrow(0, first * kLength, count * kLength),
+                                               context_of(count, kLength, first));
+    output.y_TD.square().sum().backward();
+    return output.y_TD.detach();
+  };
+  const Mesh solo = solo_mesh();
+  SampleMoe whole(sample_model(), config, solo);
+  const Tensor expected = run(whole, 0, W);
+  const Mesh mesh = test_runtime().make_mesh({W, "expert_inner"});
+  SampleMoe moe(sample_model(), config, mesh, freeze);
+  const Tensor y_TD = run(moe, rank, 1);
+  EXPECT_TRUE(near(y_TD, expected.narrow(0, rank * kLength, kLength), 1e-5));
+  for (const PlacedPart& placed : moe.store.parts()) {
+    const std::string name = placed.part.name.substr(4);
+    const Tensor gradient = reduced_gradient(moe, placed, mesh);
+    EXPECT_TRUE(
+        near(gradient, placed.rule.frozen ? at::zeros_like(gradient) : whole.gradient(name), 1e-5))
+        << name;
   }
 }
 

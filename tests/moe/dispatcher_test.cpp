@@ -1,0 +1,92 @@
+#include "moe/dispatcher.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "moe/sample_moe.h"
+#include "support/tensors.h"
+
+// T tokens, E experts, K experts per token, R rows for the experts.
+
+namespace switchyard {
+namespace {
+
+using at::Tensor;
+
+// Three tokens 1, 2, 3 to experts (3 0), (0 1), (3 1); the last pair is not kept.
+const std::vector<int64_t> kExperts = {3, 0, 0, 1, 3, 1}, kKept = {1, 1, 1, 1, 1, 0};
+
+struct Sent {
+  std::unique_ptr<Communicator> group = make_solo_communicator("expert parallel");
+  Dispatcher dispatcher{*group, /*num_experts=*/4};
+  Tensor x_TD;
+  Dispatched sent;
+
+  explicit Sent(at::ScalarType dtype)
+      : x_TD(at::tensor({1.0, 2.0, 3.0}, at::kFloat).view({3, 1}).to(dtype)),
+        sent(dispatcher.dispatch(x_TD, at::tensor(kExperts, at::kLong).view({3, 2}),
+                                 bools(kKept).view({3, 2}))) {}
+};
+
+TEST(DispatcherTest, RowsAreSortedByExpertAndKeepTheOrderOfTokens) {
+  const Sent sent(at::kFloat);
+  EXPECT_EQ(sent.sent.rows_L, (std::vector<int64_t>{2, 1, 0, 2}));
+  EXPECT_TRUE(
+      same(sent.sent.rows_RD, at::tensor({1.0, 2.0, 2.0, 1.0, 3.0}, at::kFloat).view({5, 1})));
+}
+
+TEST(DispatcherTest, Bfloat16RowsAreFilledUpWithZerosToMultiplesOf32) {
+  const Sent sent(at::kBFloat16);
+  EXPECT_EQ(sent.sent.rows_L, (std::vector<int64_t>{32, 32, 0, 32}));
+  Tensor expected = at::zeros({96, 1}, at::kBFloat16);
+  expected[0].fill_(1);
+  expected[1].fill_(2);
+  expected[32].fill_(2);
+  expected[64].fill_(1);
+  expected[65].fill_(3);
+  EXPECT_TRUE(same(sent.sent.rows_RD, expected));
+}
+
+TEST(DispatcherTest, IdsTravelWithTheirRows) {
+  const Tensor ids_TK = at::arange(10, 16).view({3, 2});
+  const Sent full(at::kFloat), half(at::kBFloat16);
+  EXPECT_TRUE(same(full.dispatcher.send_ids(ids_TK, full.sent),
+                   at::tensor({11, 12, 13, 10, 14}, at::kLong)));
+  const Tensor padded_R = half.dispatcher.send_ids(ids_TK, half.sent);
+  EXPECT_EQ(padded_R.numel(), 96);
+  EXPECT_TRUE(
+      same(padded_R.masked_select(padded_R >= 0), at::tensor({11, 12, 13, 10, 14}, at::kLong)));
+  EXPECT_EQ(padded_R[2].item<int64_t>(), -1);
+}
+
+TEST(DispatcherTest, CombineWeighsAndSkipsWhatWasNotKept) {
+  const Sent sent(at::kFloat);
+  const Tensor weights_TK = at::tensor({0.5, 0.25, 1.0, 0.0, 2.0, 7.0}, at::kFloat).view({3, 2});
+  const Tensor y_RD =
+      sent.sent.rows_RD * at::tensor({10.0, 10.0, 100.0, 1.0, 1.0}, at::kFloat).view({5, 1});
+  // 0.5 * 1 + 0.25 * 10, 1 * 20 + 0 * 200, 2 * 3.
+  EXPECT_TRUE(same(sent.dispatcher.combine(y_RD, sent.sent, weights_TK),
+                   at::tensor({3.0, 20.0, 6.0}, at::kFloat).view({3, 1})));
+}
+
+TEST(DispatcherTest, RefusesExpertsThatDoNotShareOut) {
+  class Three final : public Communicator {
+   public:
+    Three() : Communicator(0, 3, "three") {}
+    void all_reduce(Tensor& /*x*/, ReduceOp /*op*/, const char* /*purpose*/) override {}
+    void reduce_scatter(const Tensor& /*in*/, Tensor& /*out*/, const char* /*purpose*/) override {}
+    void all_gather(const Tensor& /*in*/, Tensor& /*out*/, const char* /*purpose*/) override {}
+    void broadcast(Tensor& /*x*/, int /*root*/, const char* /*purpose*/) override {}
+    Tensor all_to_all(const Tensor& in, const std::vector<int64_t>& /*send*/,
+                      const std::vector<int64_t>& /*recv*/, const char* /*purpose*/) override {
+      return in;
+    }
+    void barrier(const char* /*purpose*/) override {}
+  };
+  Three group;
+  EXPECT_THROW(Dispatcher(group, 8), c10::Error);
+  EXPECT_NO_THROW(Dispatcher(group, 9));
+}
+
+}  // namespace
+}  // namespace switchyard
