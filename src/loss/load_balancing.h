@@ -20,7 +20,8 @@ namespace switchyard {
 ///   kHf      E sum_e f_e P_e with sum f = K, f and P averaged over the MoE layers first
 ///            Mixtral and OLMoE in Hugging Face transformers
 ///
-/// At perfect balance the values are 1, 1, 1 and K; at collapse of first choices E.
+/// At perfect balance the values are 1, 1, 1 and K; when one expert has all
+/// probability and every first choice, E, E, E/K and E.
 enum class BalanceType { kSwitch, kGShard, kTopK, kHf };
 
 /// From `moe.balance.type`. Throws c10::Error for another word (the config has

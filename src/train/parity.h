@@ -42,7 +42,7 @@ void run_parity_worker(const Runtime& runtime, RunConfig config, const Layout& l
 nlohmann::json compare_layouts(const std::string& folder, const Layout& reference,
                                const Layout& other, int64_t steps, int64_t group_sequences);
 
-/// The relative difference below which `parity` calls losses and gradients equal.
+/// The relative difference below which `parity` calls losses, norms and gradients equal.
 inline constexpr double kParityTolerance = 1e-5;
 
 }  // namespace switchyard

@@ -19,11 +19,11 @@ namespace switchyard {
 /// `normalize_gate: before_drop` (the paper, mesh) keeps g1 when the second is
 /// dropped, `after_drop` (fairseq) rescales what is left to sum 1. In `random`
 /// and `threshold` g2 is the normalised gate with before_drop and the plain
-/// probability with after_drop. Draws are counter-based, in training and in
-/// evaluation alike; evaluation takes `random` and `sampling` as `all`.
+/// probability with after_drop. Draws are counter-based and made in training only:
+/// evaluation takes `random` and `sampling` as `all`.
 ///
-/// First choices take capacity before any second choice: the layer is built with
-/// the priority `choice`.
+/// First choices take capacity before any second choice: MoeLayer drops with the
+/// priority `choice` for this router.
 class GShardRouter final : public Router {
  public:
   GShardRouter(const RouterConfig& config, int64_t layer);
