@@ -5,7 +5,7 @@
 
 namespace switchyard {
 
-/// What the process ends with. The table of spec: docs/exit_codes.md.
+/// What the process ends with; docs/exit_codes.md has the table.
 enum ExitCode : int {
   kExitOk = 0,
   kExitDiffer = 1,      // `diff` and `parity`: the two sides differ

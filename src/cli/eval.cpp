@@ -2,8 +2,11 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "base/error.h"
+#include "base/file.h"
 #include "cli/command.h"
 #include "cli/load_model.h"
+#include "data/dataset_meta.h"
 #include "metrics/console.h"
 #include "train/evaluator.h"
 
@@ -16,9 +19,19 @@ struct EvalFlags {
   bool json = false;
 };
 
+/// The numbers mean nothing on the tokens of another tokenizer.
+void check_tokenizer(const std::string& step_dir, const std::string& data) {
+  if (!path_exists(step_dir + "/meta.json")) return;
+  if (same_tokenizer(read_dataset_meta(step_dir), read_dataset_meta(data))) return;
+  throw ConfigError(
+      "--data: " + data +
+      " was prepared with another tokenizer than the model's; prepare it with that of " + step_dir);
+}
+
 ExitCode run_eval(const EvalFlags& flags, const Runtime& runtime) {
   const LoadedModel model = load_model(runtime, flags.checkpoint, flags.precision);
   Session& session = *model.session;
+  check_tokenizer(model.step_dir, flags.data);
   const int64_t length =
       flags.sequence_length > 0 ? flags.sequence_length : session.config().data.sequence_length;
   const int64_t sequences = flags.batches * session.config().train.global_batch_size;

@@ -12,6 +12,21 @@ void print_once(const Runtime& runtime, const std::string& text) {
   std::fflush(stdout);
 }
 
+namespace {
+
+/// CLI11 says only that a subcommand is required.
+void refuse_unknown_command(const CLI::App& app, int argc, char** argv) {
+  if (argc < 2 || argv[1][0] == '-') return;
+  std::string known;
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
+    if (command->get_name() == argv[1]) return;
+    if (!command->get_group().empty()) known += (known.empty() ? "" : ", ") + command->get_name();
+  }
+  throw ConfigError(std::string("unknown command `") + argv[1] + "`; one of " + known);
+}
+
+}  // namespace
+
 ExitCode run_command(int argc, char** argv, const Runtime& runtime) {
   set_log_rank(runtime.rank());
   CLI::App app(
@@ -22,6 +37,7 @@ ExitCode run_command(int argc, char** argv, const Runtime& runtime) {
   const std::vector<Command> commands = {add_train(app),  add_prepare(app),
                                          add_eval(app),   add_generate(app),
                                          add_parity(app), add_parity_worker(app)};
+  refuse_unknown_command(app, argc, argv);
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {

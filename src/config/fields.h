@@ -284,16 +284,18 @@ void describe(Visitor& visit, Section& checkpoint) {
   visit("interval", checkpoint.interval, at_least(0),
         "Steps between saves; the last step also saves. 0: never.");
   visit("keep", checkpoint.keep, count(1), "Newest checkpoints that are kept.");
-  visit("async", checkpoint.async, anything(), "Write in the background, from a copy in memory.");
+  visit("async", checkpoint.async, anything(),
+        "Reserved: saves hold up training today, whatever this says.");
   visit("load_from", checkpoint.load_from, anything().or_null("random weights"),
-        "Checkpoint, run folder or Hugging Face folder to start from. Keys left out of model and "
-        "moe come from it; keys given must agree with it.");
+        "Checkpoint or run folder whose weights the run starts from. model and moe must describe "
+        "the same model.");
 }
 
 template <typename Visitor, SectionOf<WatchdogConfig> Section>
 void describe(Visitor& visit, Section& watchdog) {
   visit("timeout_seconds", watchdog.timeout_seconds, count(0),
-        "A collective that takes longer ends the job and is named (exit 75). 0: never.");
+        "Reserved: nothing ends a collective that hangs today; mpirun ends the job of a rank that "
+        "dies.");
 }
 
 template <typename Visitor, SectionOf<RunConfig> Section>

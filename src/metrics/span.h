@@ -12,7 +12,7 @@ struct PhaseTimes {
   double forward_ms = 0;     // all micro-batches, losses included
   double backward_ms = 0;    // all micro-batches
   double comm_ms = 0;        // all-to-all, gradient reduction, weight gather
-  double optimizer_ms = 0;   // clipping and update
+  double optimizer_ms = 0;   // clipping, update, weight gather
   double checkpoint_ms = 0;  // the part of a save that holds up training
 };
 

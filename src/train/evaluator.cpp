@@ -4,12 +4,12 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
-#include <cmath>
-#include <numbers>
 
+#include "base/error.h"
 #include "data/sequential_samples.h"
 #include "data/token_dataset.h"
 #include "loss/cross_entropy.h"
+#include "train/train_step.h"
 
 // B sequences of S tokens on this rank, T = B * S.
 
@@ -24,28 +24,27 @@ struct LossSum {
   int64_t tokens = 0;
 };
 
-LossSum loss_of(Session& session, const SampleBatch& samples) {
-  const int64_t B = samples.count, S = samples.length;
-  const Tensor tokens = at::tensor(samples.tokens, at::kLong).view({B, S + 1});
+LossSum loss_of(Session& session, const SampleBatch& samples, int64_t end_of_text) {
+  MicroBatch batch = make_micro_batch(samples, session.config(), end_of_text);
   const Tensor valid_BS =
-      at::arange(S).unsqueeze(0) < at::tensor(samples.valid, at::kLong).unsqueeze(1);
-  DecoderInput input;
-  input.tokens_BS = tokens.narrow(1, 0, S).contiguous();
-  input.valid_BS = valid_BS;
-  input.order_B = at::tensor(samples.order, at::kLong);
-  input.mode = Mode::kEval;
+      at::arange(samples.length).unsqueeze(0) < at::tensor(samples.valid, at::kLong).unsqueeze(1);
+  batch.input.valid_BS = valid_BS;
+  batch.input.mode = Mode::kEval;
+  batch.input.group_sequences = 1;
   const Tensor targets_T =
-      tokens.narrow(1, 1, S).masked_fill(valid_BS.logical_not(), kIgnoredTarget).reshape({-1});
-  const DecoderOutput output = session.decoder().forward(input);
+      batch.targets_T.masked_fill(valid_BS.flatten().logical_not(), kIgnoredTarget);
+  const DecoderOutput output = session.decoder().forward(batch.input);
   const Tensor loss = cross_entropy_sum(session.decoder().logits(output.hidden_TD), targets_T);
   return {loss.item<double>(), valid_BS.sum().item<int64_t>()};
 }
 
-/// Tokens per byte of text of a split, where its meta.json knows the bytes.
-std::optional<double> tokens_per_byte(const TokenDataset& dataset, const std::string& split) {
-  const auto bytes = dataset.meta().bytes.find(split);
-  if (bytes == dataset.meta().bytes.end() || bytes->second == 0) return std::nullopt;
-  return static_cast<double>(dataset.num_tokens()) / static_cast<double>(bytes->second);
+/// Ids that the embedding does not have would end in a crash far from their cause.
+void check_vocabulary(const Session& session, const TokenDataset& dataset, const std::string& dir) {
+  const int64_t model = session.config().model.vocab_size, data = dataset.meta().vocab_size;
+  if (data <= model) return;
+  throw ConfigError(dir + ": its vocabulary of " + std::to_string(data) +
+                    " is larger than the model's " + std::to_string(model) +
+                    "; prepare the text with the model's own tokenizer");
 }
 
 }  // namespace
@@ -54,6 +53,7 @@ EvalMetrics evaluate(Session& session, const std::string& data_dir, const std::s
                      int64_t sequence_length, int64_t max_sequences) {
   const c10::NoGradGuard no_grad;
   const TokenDataset dataset(data_dir, split);
+  check_vocabulary(session, dataset, data_dir);
   const SequentialSamples samples(dataset, sequence_length);
   Communicator& world = *session.mesh().world;
   const int64_t total =
@@ -62,7 +62,8 @@ EvalMetrics evaluate(Session& session, const std::string& data_dir, const std::s
   LossSum sum;
   for (int64_t begin = 0; begin < total; begin += per_rank * world.size()) {
     const int64_t mine = std::min(begin + world.rank() * per_rank, total);
-    const LossSum part = loss_of(session, samples.read(mine, std::min(per_rank, total - mine)));
+    const LossSum part =
+        loss_of(session, samples.read(mine, std::min(per_rank, total - mine)), dataset.meta().eos);
     sum.loss += part.loss;
     sum.tokens += part.tokens;
   }
@@ -73,9 +74,7 @@ EvalMetrics evaluate(Session& session, const std::string& data_dir, const std::s
   metrics.split = split;
   metrics.tokens = static_cast<int64_t>(sums[1].item<double>());
   metrics.loss = sums[0].item<double>() / sums[1].item<double>();
-  if (const auto ratio = tokens_per_byte(dataset, split)) {
-    metrics.bits_per_byte = metrics.loss / std::numbers::ln2 * *ratio;
-  }
+  metrics.bits_per_byte = dataset.bits_per_byte(metrics.loss);
   return metrics;
 }
 

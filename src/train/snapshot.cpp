@@ -144,6 +144,10 @@ std::string model_text(const RunConfig& config) {
   return to_yaml(only);
 }
 
+RunConfig saved_config(const CheckpointReader& reader) {
+  return parse_config(reader.read_text(kConfigName), reader.path() + "/" + kConfigName);
+}
+
 std::vector<std::string> lines_of(const std::string& text) {
   std::vector<std::string> lines;
   std::istringstream in(text);
@@ -214,18 +218,25 @@ void load_snapshot(Session& session, const std::string& step_dir, Restore restor
   if (restore == Restore::kRun) load_progress(session, reader);
 }
 
+void check_same_model(const RunConfig& config, const std::string& step_dir) {
+  const std::string ours = model_text(config),
+                    theirs = model_text(saved_config(CheckpointReader(step_dir)));
+  if (ours == theirs) return;
+  throw ConfigError(step_dir +
+                    ": this checkpoint is of another model: " + first_difference(ours, theirs));
+}
+
 void check_resumable(const RunConfig& config, const std::string& data_fingerprint,
                      const std::string& step_dir) {
+  check_same_model(config, step_dir);
   const CheckpointReader reader(step_dir);
-  const RunConfig saved = parse_config(reader.read_text(kConfigName), step_dir + "/" + kConfigName);
-  const std::string ours = model_text(config), theirs = model_text(saved);
+  const int64_t seed = saved_config(reader).run.seed;
   const auto refuse = [&](const std::string& reason) {
     throw ConfigError(step_dir + ": cannot go on from this checkpoint: " + reason);
   };
-  if (ours != theirs) refuse("the model differs: " + first_difference(ours, theirs));
-  if (config.run.seed != saved.run.seed) {
-    refuse("run.seed is " + std::to_string(config.run.seed) + " here, " +
-           std::to_string(saved.run.seed) + " there");
+  if (config.run.seed != seed) {
+    refuse("run.seed is " + std::to_string(config.run.seed) + " here, " + std::to_string(seed) +
+           " there");
   }
   if (reader.manifest().state.value("data_fingerprint", "") != data_fingerprint) {
     refuse(

@@ -35,6 +35,11 @@ enum class Restore { kRun, kWeights };
 /// another shape. Local: the ranks read the same files.
 void load_snapshot(Session& session, const std::string& step_dir, Restore restore);
 
+/// Throws ConfigError that names the difference when a checkpoint is of another model
+/// than `config` describes: another shape, other layers, experts or top_k. What may
+/// change is how the model is trained: losses, capacity, the router's options.
+void check_same_model(const RunConfig& config, const std::string& step_dir);
+
 /// Whether a run may go on from a checkpoint: the model, the seed and the data
 /// must be the same. Throws ConfigError that names what differs.
 void check_resumable(const RunConfig& config, const std::string& data_fingerprint,

@@ -8,12 +8,14 @@
 #include <cmath>
 #include <limits>
 
+#include "base/checksum.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "checkpoint/retention.h"
 #include "checkpoint/step_folder.h"
 #include "config/load_config.h"
 #include "data/dataset_meta.h"
+#include "data/token_dataset.h"
 #include "data/tokenizer.h"
 #include "metrics/console.h"
 #include "metrics/jsonl.h"
@@ -73,7 +75,8 @@ std::string memory_line(const ParameterBytes& bytes) {
          bytes_text(bytes.gradients) + ", optimizer " + bytes_text(bytes.optimizer);
 }
 
-/// DESIGN.md's formula, without padding.
+/// What a rank holds, w (dense + expert / EP) + 4 (dense + expert / EP) + k (dense +
+/// expert) / W bytes with w, k = 2, 12 in bfloat16 and 4, 8 in float32; no padding.
 ParameterBytes planned_bytes(const RunConfig& config, int world_size) {
   const ModelSize size = model_size(config.model, config.moe, config.data.sequence_length);
   const bool fp32 = compute_dtype(config.train) == at::kFloat;
@@ -128,6 +131,7 @@ class Trainer {
   void evaluate_validation();
   void save();
   void stop_if_broken() const;
+  void check_replicas();
 
   bool is_last() const { return session_.progress().step == config_.train.steps; }
   bool is_due(int64_t interval) const {
@@ -156,13 +160,12 @@ RunConfig resolved(RunConfig config, const TrainingData& data, int world_size) {
   return config;
 }
 
-/// Renames a folder of checkpoints that a run which starts over would mix with its
-/// own: nothing is deleted.
-void put_aside(const std::string& folder) {
-  if (!path_exists(folder)) return;
+/// Renames what a run that starts over would mix with its own: nothing is deleted.
+void put_aside(const std::string& path) {
+  if (!path_exists(path)) return;
   int number = 1;
-  while (path_exists(folder + ".old-" + std::to_string(number))) ++number;
-  rename_path(folder, folder + ".old-" + std::to_string(number));
+  while (path_exists(path + ".old-" + std::to_string(number))) ++number;
+  rename_path(path, path + ".old-" + std::to_string(number));
 }
 
 Trainer::Trainer(const Runtime& runtime, const RunConfig& config, const ResumeOptions& resume)
@@ -183,7 +186,9 @@ void Trainer::restore(const ResumeOptions& resume) {
     check_resumable(config_, data_.fingerprint(), resumed_from_);
     load_snapshot(session_, resumed_from_, Restore::kRun);
   } else if (config_.checkpoint.load_from) {
-    load_snapshot(session_, resolve_checkpoint(*config_.checkpoint.load_from), Restore::kWeights);
+    const std::string source = resolve_checkpoint(*config_.checkpoint.load_from);
+    check_same_model(config_, source);
+    load_snapshot(session_, source, Restore::kWeights);
   }
 }
 
@@ -197,7 +202,10 @@ std::string Trainer::checkpoint_to_resume(const ResumeOptions& resume) const {
                           "resume decision");
   }
   if (resume.mode == Mode::kNever) {
-    if (session_.is_root()) put_aside(folder);
+    if (session_.is_root()) {
+      put_aside(folder);
+      put_aside(run_dir_of(config_) + "/metrics.jsonl");
+    }
     world.barrier("old checkpoints put aside");
     return "";
   }
@@ -230,6 +238,11 @@ void Trainer::announce() {
   log_info("run      " + run_dir_of(config_) +
            (resumed_from_.empty() ? "" : ", going on from " + resumed_from_));
   for (const std::string& remark : advice(config_)) log_warning(remark);
+  for (const DataSource& source : config_.data.path) {
+    if (config_.train.eval_interval > 0 && !has_split(source.path, "val")) {
+      log_warning(source.path + " has no validation split: it is not evaluated");
+    }
+  }
 }
 
 ExitCode Trainer::run() {
@@ -237,6 +250,7 @@ ExitCode Trainer::run() {
   while (session_.progress().step < config_.train.steps) {
     const StepReport report = next_step();
     stop_if_broken();
+    if (is_due(config_.train.check_replicas_interval)) check_replicas();
     if (session_.progress().step == 1 || is_due(config_.train.log_interval)) record(report);
     if (is_due(config_.train.eval_interval)) evaluate_validation();
     if (is_due(config_.checkpoint.interval)) save();
@@ -265,6 +279,21 @@ void Trainer::stop_if_broken() const {
                          " steps in a row were not finite (train.max_skipped_steps " +
                          std::to_string(config_.train.max_skipped_steps) +
                          "); go back to an earlier checkpoint with a lower optim.lr");
+  }
+}
+
+/// Replicated weights have to be the same bits on every rank. Collective.
+void Trainer::check_replicas() {
+  const at::Tensor& weights = session_.store().buffer(ParameterKind::kDense).weights;
+  const std::string mine = digest_text(xxh3(weights.data_ptr(), weights.nbytes()));
+  const auto digests =
+      all_gather_text(*session_.mesh().world, mine, "digests of replicated weights");
+  for (size_t rank = 1; rank < digests.size(); ++rank) {
+    if (digests[rank] == digests[0]) continue;
+    throw CommError("after step " + std::to_string(session_.progress().step) + " rank " +
+                    std::to_string(rank) +
+                    " holds other dense weights than rank 0; go back to the last checkpoint and "
+                    "check that host's memory");
   }
 }
 
@@ -326,6 +355,7 @@ StepMetrics Trainer::make_metrics(const StepReport& report) {
 void Trainer::evaluate_validation() {
   const Clock::time_point start = Clock::now();
   for (int64_t i = 0; i < data_.num_sources(); ++i) {
+    if (!has_split(config_.data.path[i].path, "val")) continue;
     EvalMetrics metrics =
         evaluate(session_, config_.data.path[i].path, "val", config_.data.sequence_length,
                  config_.train.eval_batches * config_.train.global_batch_size);
