@@ -5,7 +5,7 @@
 
 Same text, tokens, steps and active parameters; only the number of experts differs.
 Prints a Markdown table of validation losses, the one in docs/moe_vs_dense.md. Needs
-build/release/switchyard and data/quickstart (scripts/quickstart.sh makes both).
+build/release/switchyard and data/text, which scripts/quickstart.sh leaves behind.
 """
 
 import argparse
@@ -38,6 +38,9 @@ def main():
     parser.add_argument("--ranks", type=int, default=2)
     options = parser.parse_args()
 
+    if not (ROOT / "data/study/meta.json").exists():
+        subprocess.run(["build/release/switchyard", "prepare", "--jsonl", "data/text/default.jsonl",
+                        "--out", "data/study"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     losses = {side: [] for side in SIDES}
     print("| seed | model | parameters | active | validation loss | bits per byte |")
     print("|---|---|---|---|---|---|")
