@@ -28,7 +28,13 @@ void check_tokenizer(const std::string& step_dir, const std::string& data) {
       " was prepared with another tokenizer than the model's; prepare it with that of " + step_dir);
 }
 
+void check(const EvalFlags& flags) {
+  if (flags.sequence_length < 0) throw ConfigError("--sequence-length: must be at least 1");
+  if (flags.batches < 0) throw ConfigError("--batches: must be 0 (the whole split) or more");
+}
+
 ExitCode run_eval(const EvalFlags& flags, const Runtime& runtime) {
+  check(flags);
   const LoadedModel model = load_model(runtime, flags.checkpoint, flags.precision);
   Session& session = *model.session;
   check_tokenizer(model.step_dir, flags.data);

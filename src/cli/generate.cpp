@@ -1,4 +1,5 @@
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <memory>
 
 #include "base/error.h"
@@ -20,9 +21,10 @@ void check(const GenerateFlags& flags) {
   const SamplingOptions& s = flags.sampling;
   if (flags.prompt.empty()) throw ConfigError("--prompt: must not be empty");
   if (s.max_new_tokens < 1) throw ConfigError("--max-new-tokens: must be at least 1");
-  if (s.temperature < 0) throw ConfigError("--temperature: must be 0 (greedy) or more");
+  if (!(s.temperature >= 0 && std::isfinite(s.temperature)))
+    throw ConfigError("--temperature: must be 0 (greedy) or more");
   if (s.top_k < 0) throw ConfigError("--top-k: must be 0 (all) or more");
-  if (s.top_p <= 0 || s.top_p > 1) throw ConfigError("--top-p: must be in (0, 1]");
+  if (!(s.top_p > 0 && s.top_p <= 1)) throw ConfigError("--top-p: must be in (0, 1]");
 }
 
 ExitCode run_generate(const GenerateFlags& flags, const Runtime& runtime) {

@@ -2,6 +2,7 @@
 
 #include <numeric>
 
+#include "base/error.h"
 #include "checkpoint/checkpoint_reader.h"
 #include "checkpoint/step_folder.h"
 #include "config/load_config.h"
@@ -11,6 +12,8 @@ namespace switchyard {
 
 LoadedModel load_model(const Runtime& runtime, const std::string& checkpoint,
                        const std::string& precision) {
+  if (precision != "fp32" && precision != "bf16" && precision != "auto")
+    throw ConfigError("--precision: `" + precision + "` is not one of fp32, bf16, auto");
   LoadedModel model;
   model.step_dir = resolve_checkpoint(checkpoint);
   CheckpointReader reader(model.step_dir);

@@ -15,7 +15,8 @@ struct LoadedModel {
 
 /// Loads the weights that a checkpoint argument names onto this job's ranks. The
 /// experts are spread over as many ranks as divide both the job and the number
-/// of experts. Collective. Throws DataError when there is no valid checkpoint.
+/// of experts. Collective. Throws ConfigError for a precision that is none, DataError
+/// when there is no valid checkpoint.
 LoadedModel load_model(const Runtime& runtime, const std::string& checkpoint,
                        const std::string& precision);
 

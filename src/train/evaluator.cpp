@@ -54,7 +54,8 @@ EvalMetrics evaluate(Session& session, const std::string& data_dir, const std::s
   const c10::NoGradGuard no_grad;
   const TokenDataset dataset(data_dir, split);
   check_vocabulary(session, dataset, data_dir);
-  const SequentialSamples samples(dataset, sequence_length);
+  const int64_t longest = std::max<int64_t>(1, dataset.num_tokens() - 1);
+  const SequentialSamples samples(dataset, std::min(sequence_length, longest));
   Communicator& world = *session.mesh().world;
   const int64_t total =
       max_sequences > 0 ? std::min(max_sequences, samples.count()) : samples.count();

@@ -123,7 +123,8 @@ class Trainer {
  private:
   void restore(const ResumeOptions& resume);
   std::string checkpoint_to_resume(const ResumeOptions& resume) const;
-  void open_run_folder();
+  void put_aside_what_is_abandoned(const ResumeOptions& resume) const;
+  void open_run_folder(const ResumeOptions& resume);
   void announce();
   StepReport next_step();
   void record(const StepReport& report);
@@ -176,7 +177,7 @@ Trainer::Trainer(const Runtime& runtime, const RunConfig& config, const ResumeOp
   config_ = session_.config();
   restore(resume);
   peak_flops_ = measure_gemm_peak(compute_dtype(config_.train));
-  open_run_folder();
+  open_run_folder(resume);
   announce();
 }
 
@@ -201,14 +202,7 @@ std::string Trainer::checkpoint_to_resume(const ResumeOptions& resume) const {
     return broadcast_text(world, session_.is_root() ? resolve_checkpoint(resume.path) : "", 0,
                           "resume decision");
   }
-  if (resume.mode == Mode::kNever) {
-    if (session_.is_root()) {
-      put_aside(folder);
-      put_aside(run_dir_of(config_) + "/metrics.jsonl");
-    }
-    world.barrier("old checkpoints put aside");
-    return "";
-  }
+  if (resume.mode == Mode::kNever) return "";
   std::vector<std::string> complaints;
   const std::string newest = newest_valid(world, folder, &complaints);
   for (const std::string& complaint : complaints) log_warning("not resumed from: " + complaint);
@@ -219,9 +213,25 @@ std::string Trainer::checkpoint_to_resume(const ResumeOptions& resume) const {
   return newest;
 }
 
-void Trainer::open_run_folder() {
+/// Starting over abandons all of the old run; going on from a step abandons the
+/// checkpoints of later ones, which a later `auto` must not take for this run's newest.
+void Trainer::put_aside_what_is_abandoned(const ResumeOptions& resume) const {
+  const std::string folder = checkpoints_dir_of(config_);
+  if (resume.mode == ResumeOptions::Mode::kNever) {
+    put_aside(folder);
+    put_aside(run_dir_of(config_) + "/metrics.jsonl");
+    return;
+  }
+  for (const int64_t step : list_steps(folder)) {
+    if (step > session_.progress().step) put_aside(folder + "/" + step_folder_name(step));
+  }
+}
+
+void Trainer::open_run_folder(const ResumeOptions& resume) {
+  session_.mesh().world->barrier("all ranks have loaded");  // what is put aside may be the source
   if (session_.is_root()) {
     const std::string folder = run_dir_of(config_);
+    put_aside_what_is_abandoned(resume);
     make_folders(folder);
     write_file_atomically(folder + "/config.yaml", to_yaml(config_));
     truncate_after_step(folder + "/metrics.jsonl", session_.progress().step);

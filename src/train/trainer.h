@@ -10,7 +10,8 @@ namespace switchyard {
 
 /// `train --resume`: kNewest (auto) goes on from the run's newest valid checkpoint if it
 /// has one, kStrict insists on one, kNever starts over and puts the old
-/// checkpoints aside, kPath takes the named one.
+/// checkpoints aside, kPath takes the named one. The run's checkpoints of steps after
+/// the one that it goes on from are put aside too.
 struct ResumeOptions {
   enum class Mode { kNewest, kStrict, kNever, kPath } mode = Mode::kNewest;
   std::string path;
