@@ -19,7 +19,8 @@ def switchyard(*arguments, ranks=1, cwd=None):
     if ranks > 1:
         command = ["mpirun", "-n", str(ranks), "--oversubscribe", "--bind-to", "none", *command]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=cwd, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=240, cwd=cwd,
+                          env=environment)
 
 
 def sets(settings):
