@@ -3,74 +3,107 @@
 import json
 
 import pytest
-from conftest import SOURCE, switchyard
+from conftest import TINY, files_in, sets, switchyard
 
 TOLERANCE = 1e-5
+TIGHT = "{factor: 1.0, min: 1}"
+# Routing that is spread over the experts: another initialisation would send all tokens to the same few.
+SPREAD = {"model__init_std": 0.3}
 
 
-def parity(data, layouts, *settings, plant="none", steps=2):
-    words = ["parity", SOURCE / "configs/tiny.yaml", "--layouts", layouts, "--steps", steps, "--json", "--plant", plant,
-             "--set", f"data.path={data}"]
-    for setting in settings:
-        words += ["--set", setting]
-    done = switchyard(*words)
+def parity(data, layouts, *flags, **settings):
+    """The report. The exit code says what the report says."""
+    done = switchyard("parity", TINY, "--layouts", layouts, "--steps", 2, "--json", *flags,
+                      *sets({"data__path": data, **SPREAD, **settings}))
     assert done.returncode in (0, 1), done.stderr
     report = json.loads(done.stdout)
     assert report["ok"] == (done.returncode == 0)
+    assert [report["reference"], *(row["layout"] for row in report["layouts"])] == layouts.split(",")
     return report
 
 
 def assert_equal(report):
+    assert report["ok"] and report["layout_dependent"] == []
     for row in report["layouts"]:
         assert row["ok"] and row["samples_equal"] and row["dropped_equal"], row
         assert max(row["loss"], row["gradient"], row["norm"]) < TOLERANCE, row
+        assert row["worst_parameter"].startswith(("model.", "lm_head."))
 
 
 def test_every_layout_dropless(data):
-    assert_equal(parity(data, "1x1,1x1a4,2x1,2x1a4,2x2,4x1,4x2,4x4,8x4"))
+    assert_equal(parity(data, "1x1,1x1a4,2x1,2x2,4x1,4x2,4x4,8x4"))
 
 
 def test_every_layout_with_capacity(data):
-    assert_equal(parity(data, "1x1,2x1,2x2a4,4x2,4x4,8x4", "moe.capacity={factor: 1.0, min: 1}"))
+    assert_equal(parity(data, "1x1,2x2,4x2a2,2x1a4", moe__capacity=TIGHT))
 
 
 @pytest.mark.parametrize("scope", ["group", "global", "global_lagged"])
 @pytest.mark.parametrize("kind", ["switch", "gshard", "topk", "hf"])
 def test_balance_losses(data, kind, scope):
-    assert_equal(parity(data, "1x1a2,2x2a4", f"moe.balance={{type: {kind}, scope: {scope}, coef: 0.05}}"))
+    assert_equal(parity(data, "1x1,2x2a4", moe__balance=f"{{type: {kind}, scope: {scope}, coef: 0.05}}"))
+
+
+def test_several_balance_losses_summed_over_layers(data):
+    losses = ("[{type: switch, scope: group, coef: 0.02, layer_reduce: sum}, {type: topk, scope: global, coef: 0.03}, "
+              "{type: hf, scope: global_lagged, coef: 0.01}]")
+    assert_equal(parity(data, "1x1a2,4x2", moe__balance=losses, moe__z_loss="{coef: 0.01, layer_reduce: sum}"))
 
 
 ROUTERS = {
-    "switch": ["moe.top_k=1", "moe.router={type: switch, jitter_eps: 0.1}", "moe.capacity={factor: 1.0, min: 1}"],
-    "gshard": ["moe.router={type: gshard, second_expert_policy: random}", "moe.allow_noncausal=true",
-               "moe.capacity={factor: 1.0, min: 1}"],
-    "sigmoid_bias_groups": ["moe.num_experts=8", "moe.router={score: sigmoid, selection_bias: true, n_group: 4, "
-                            "topk_group: 2, scaling_factor: 2.5}"],
-    "shared_gated_dropout": ["moe.shared_experts={num: 1, intermediate_size: 32, gated: true}", "model.dropout=0.1",
-                             "moe.expert_dropout=0.2"],
-    "batch_priority_groups_of_two": ["moe.group_sequences=2", "moe.allow_noncausal=true",
-                                     "moe.capacity={factor: 0.8, min: 1, priority: probability}"],
+    "switch": {"moe__top_k": 1, "moe__router": "{type: switch, jitter_eps: 0.1}", "moe__capacity": TIGHT},
+    "gshard": {"moe__router": "{type: gshard, second_expert_policy: random}", "moe__allow_noncausal": "true",
+               "moe__capacity": TIGHT},
+    "sigmoid_with_bias_and_groups": {"moe__num_experts": 8, "moe__router": (
+        "{score: sigmoid, selection_bias: true, bias_update_rate: 0.1, n_group: 4, topk_group: 2, scaling_factor: 2.5}")},
+    "shared_experts": {"moe__shared_experts": "{num: 2, intermediate_size: 24, gated: true}", "moe__capacity": TIGHT},
+    "jitter_and_dropout": {"model__dropout": 0.1, "moe__expert_dropout": 0.2, "moe__router__jitter_eps": 0.1},
+    "unnormalised": {"moe__router": "{normalize: false, scaling_factor: 1.5}", "moe__balance": "[]",
+                     "moe__z_loss__coef": 0},
+    "random_priority": {"moe__allow_noncausal": "true", "moe__capacity": "{factor: 0.8, min: 1, priority: random}"},
+    "data_inner": {"parallel__order": "data_inner", "moe__capacity": TIGHT, "zero__stage": 0},
+    "tied_embeddings": {"model__tie_word_embeddings": "true", "model__qk_norm": "head", "model__attention_bias": "true"},
 }
 
 
 @pytest.mark.parametrize("name", ROUTERS)
 def test_routers(data, name):
-    layouts = "1x1,2x2,2x1a2,4x4" if name == "batch_priority_groups_of_two" else "1x1,2x2a4,4x2"
-    assert_equal(parity(data, layouts, *ROUTERS[name]))
+    assert_equal(parity(data, "1x1,4x2,2x2a4" if name == "data_inner" else "1x1,4x2a2", **ROUTERS[name]))
 
 
-@pytest.mark.parametrize("setting", ["moe.balance={scope: micro_batch, coef: 0.05}",
-                                     "moe.capacity={factor: 1.0, min: 1, scope: rank}"])
-def test_layout_dependent_settings_are_named_with_their_difference(data, setting):
-    report = parity(data, "1x1,2x2a2", setting)
-    assert len(report["layout_dependent"]) == 1
-    assert not report["ok"] and report["layouts"][0]["gradient"] > TOLERANCE
+def test_batch_priority_in_groups_of_two_sequences(data):
+    report = parity(data, "1x1,1x1a4,2x2,4x4", moe__group_sequences=2, moe__allow_noncausal="true",
+                    moe__capacity="{factor: 0.8, min: 1, priority: probability}")
+    assert_equal(report)
 
 
-@pytest.mark.parametrize("plant, field", [("expert-mean", "gradient"), ("norm-twice", "norm"),
-                                          ("balance-times-micro", "gradient"), ("capacity-rank", "gradient")])
-def test_planted_errors_are_found(data, plant, field):
-    settings = ["moe.capacity={factor: 1.0, min: 1}", "moe.balance={coef: 0.05}"]
-    row = parity(data, "1x1,2x2a2", *settings, plant=plant)["layouts"][0]
-    assert not row["ok"] and row[field] > 10 * TOLERANCE
-    assert row["dropped_equal"] == (plant != "capacity-rank")
+@pytest.mark.parametrize("settings, named", [
+    ({"moe__balance": "{scope: micro_batch, coef: 0.05}"}, "moe.balance.scope: micro_batch"),
+    ({"moe__capacity": "{factor: 1.0, min: 1, scope: rank}"}, "moe.capacity.scope: rank"),
+], ids=["micro_batch", "rank"])
+def test_settings_that_depend_on_the_layout_are_named_with_their_difference(settings, named, data):
+    report = parity(data, "1x1,2x2a2", **settings)
+    assert report["layout_dependent"] == [named] and not report["ok"]
+    assert report["layouts"][0]["gradient"] > 10 * TOLERANCE and report["layouts"][0]["samples_equal"]
+
+
+PLANTS = {"expert-mean": {"gradient"}, "norm-twice": {"norm"}, "balance-times-micro": {"gradient", "norm"},
+          "capacity-rank": {"loss", "gradient", "norm", "dropped"}}
+
+
+@pytest.mark.parametrize("plant", PLANTS)
+def test_planted_errors_are_found_in_the_right_place(data, plant):
+    report = parity(data, "1x1,2x2a2", "--plant", plant, moe__capacity=TIGHT, moe__balance="{coef: 0.05}")
+    assert not report["ok"]
+    row = report["layouts"][0]
+    found = {field for field in ("loss", "gradient", "norm") if row[field] > 10 * TOLERANCE}
+    assert found | ({"dropped"} if not row["dropped_equal"] else set()) == PLANTS[plant], row
+    assert row["samples_equal"]
+    if plant == "expert-mean":
+        assert ".experts." in row["worst_parameter"]
+
+
+def test_without_json_it_prints_a_line_per_layout_and_leaves_no_file(data, tmp_path):
+    done = switchyard("parity", TINY, "--layouts", "1x1,2x2", "--steps", 1, "--set", f"data.path={data}", cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout.startswith("2x2      equal  loss "), done.stderr
+    assert done.stdout.count("\n") == 1 and files_in(tmp_path) == []
