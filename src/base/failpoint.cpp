@@ -1,0 +1,7 @@
+#include "base/failpoint.h"
+
+namespace switchyard {
+
+bool failpoint(const char* /*name*/) { return false; }
+
+}  // namespace switchyard
