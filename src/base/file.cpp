@@ -156,6 +156,8 @@ void FileReader::pread_exact(uint64_t offset, std::span<std::byte> out) const {
   }
 }
 
+void FileReader::forget_cached_pages() const { ::posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED); }
+
 void pread_exact(const std::string& path, uint64_t offset, std::span<std::byte> out) {
   FileReader(path).pread_exact(offset, out);
 }

@@ -58,6 +58,10 @@ class FileReader {
   /// Fills all of `out` from `offset` on, or throws.
   void pread_exact(uint64_t offset, std::span<std::byte> out) const;
 
+  /// Asks the system to drop what it has cached of the file, so that the next read
+  /// comes from the disk. It may not: pages that are not yet written stay.
+  void forget_cached_pages() const;
+
  private:
   std::string path_;
   int fd_ = -1;

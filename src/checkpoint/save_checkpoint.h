@@ -25,23 +25,66 @@ struct CheckpointInfo {
   std::vector<std::pair<std::string, std::string>> files;
 };
 
-/// Saves <checkpoints_dir>/step-%08d and points `latest` at it. Every rank of
-/// `world` must call it with the slices that it owns; together they must tile
-/// every tensor exactly once.
+/// How one rank's part of a save went: the text that the next phase needs, or why not.
+/// What crosses threads and ranks in place of an exception.
+struct SaveOutcome {
+  enum class Kind : char { kDone = 'o', kFailed = 'x', kNonFinite = 'n' } kind = Kind::kDone;
+  std::string text;
+
+  bool done() const { return kind == Kind::kDone; }
+  /// Throws DataError, or NonFiniteError, with the text, unless done.
+  void throw_unless_done() const;
+};
+
+/// One save of <checkpoints_dir>/step-%08d, phase by phase. Between the phases
+/// training may go on: only the constructor and `gather` communicate, and every rank
+/// of the world must call them; the others do nothing but file operations, never
+/// throw, and may run on another thread.
 ///
-///   rank 0       makes step-%08d.tmp-<save id>, tells the id
-///   every rank   writes its shard there, fsync, and tells its slice table
-///   rank 0       checks the tiling, writes the other files, the manifest last,
-///                fsync, reads it back, renames the folder, fsync of the parent,
-///                then replaces `latest`
+///   constructor    rank 0 draws the save's id, tells it
+///   write_shard    every rank: makes step-%08d.tmp-<id> if it is not there, writes its
+///                  slices, fsync, reads them back from the disk
+///   gather         every rank tells its slice table
+///   commit         rank 0: checks the tiling, writes the other files, the manifest
+///                  last, fsync, reads it back, renames the folder, fsync of the
+///                  parent, then replaces `latest`
 ///
-/// So a kill at any moment leaves the checkpoints that were there, and a folder
-/// that nobody takes for one. A step that already has a folder is replaced.
-///
-/// When anything fails on any rank, all ranks throw the same DataError, which
-/// names the rank, the file and the reason; the temporary folder is gone and
-/// `latest` still names the previous checkpoint. CommError if the fabric fails.
+/// So a kill or a power cut at any moment leaves the checkpoints that were there, and
+/// a folder that nobody takes for one. A step that already has a folder is replaced.
+class CheckpointSave {
+ public:
+  /// `read_back`: whether every byte is read from the disk again before publishing.
+  CheckpointSave(Communicator& world, const std::string& checkpoints_dir, CheckpointInfo info,
+                 bool read_back);
+
+  int64_t step() const { return info_.step; }
+  /// The folder once it is published.
+  const std::string& folder() const { return final_; }
+
+  /// The slices must tile every tensor exactly once over the ranks.
+  SaveOutcome write_shard(const std::vector<OwnedSlice>& slices) const;
+
+  std::vector<SaveOutcome> gather(Communicator& world, const SaveOutcome& mine) const;
+
+  /// After a failure, of this phase or of any rank's, `latest` still names the
+  /// checkpoint before, and the temporary folder is gone.
+  SaveOutcome commit(const std::vector<SaveOutcome>& shards) const;
+
+ private:
+  std::string merged_manifest(const std::vector<SaveOutcome>& shards) const;
+
+  CheckpointInfo info_;
+  int rank_;
+  bool read_back_;
+  std::string save_id_, parent_, final_, temporary_;
+};
+
+/// All phases at once. When anything fails on any rank, all ranks throw the same
+/// error, which names the rank, the file and the reason. Collective.
 void save_checkpoint(Communicator& world, const std::string& checkpoints_dir,
                      const CheckpointInfo& info, const std::vector<OwnedSlice>& slices);
+
+/// The outcome of `root` on every rank. Collective.
+SaveOutcome broadcast_outcome(Communicator& world, const SaveOutcome& outcome, int root);
 
 }  // namespace switchyard

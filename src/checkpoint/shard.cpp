@@ -52,16 +52,54 @@ std::vector<const OwnedSlice*> in_file_order(const std::vector<OwnedSlice>& slic
   return order;
 }
 
+/// The first of `count` floats whose exponent is all ones, as of infinities and NaNs
+/// alone; `count` when there is none.
+template <typename Bits>
+size_t first_non_finite(const char* data, size_t count, Bits exponent) {
+  const auto* x = reinterpret_cast<const Bits*>(data);
+  bool found = false;
+  for (size_t i = 0; i < count; ++i) found |= (x[i] & exponent) == exponent;
+  if (!found) return count;
+  return std::find_if(x, x + count, [&](Bits b) { return (b & exponent) == exponent; }) - x;
+}
+
+void refuse_non_finite(const OwnedSlice& slice, const char* data, size_t bytes) {
+  const size_t element_bytes = *dtype_bits(slice.dtype) / 8;
+  const size_t count = bytes / element_bytes;
+  size_t at = count;
+  if (slice.dtype == "F32") at = first_non_finite<uint32_t>(data, count, 0x7f800000U);
+  if (slice.dtype == "BF16") at = first_non_finite<uint16_t>(data, count, uint16_t{0x7f80});
+  if (slice.dtype == "F64") at = first_non_finite<uint64_t>(data, count, 0x7ff0000000000000U);
+  if (at == count) return;
+  const int64_t element =
+      slice.begin + (data - static_cast<const char*>(slice.data)) / element_bytes + at;
+  throw NonFiniteError("element " + std::to_string(element) + " of tensor \"" + slice.name +
+                       "\" is not finite; go back to an earlier checkpoint");
+}
+
 /// Appends the bytes and returns their digest.
-uint64_t write_bytes(SafetensorsWriter& writer, const void* data, uint64_t bytes) {
-  const auto* at = static_cast<const char*>(data);
+uint64_t write_bytes(SafetensorsWriter& writer, const OwnedSlice& slice, uint64_t bytes) {
+  const auto* at = static_cast<const char*>(slice.data);
   Xxh3Stream digest;
   while (bytes > 0) {
     const size_t piece = std::min<uint64_t>(bytes, kPieceBytes);
+    refuse_non_finite(slice, at, piece);
     digest.update(at, piece);
     writer.append(at, piece);
     at += piece;
     bytes -= piece;
+  }
+  return digest.digest();
+}
+
+/// Digest of bytes [begin, begin + bytes) of a file.
+uint64_t digest_of(const FileReader& file, uint64_t begin, uint64_t bytes,
+                   std::vector<std::byte>& piece) {
+  Xxh3Stream digest;
+  for (uint64_t at = 0; at < bytes; at += piece.size()) {
+    piece.resize(std::min<uint64_t>(kPieceBytes, bytes - at));
+    file.pread_exact(begin + at, piece);
+    digest.update(piece.data(), piece.size());
   }
   return digest.digest();
 }
@@ -85,6 +123,11 @@ std::vector<TensorRecord> values_of(std::map<std::string, TensorRecord> records)
 
 }  // namespace
 
+uint64_t slice_bytes(const OwnedSlice& slice) {
+  check_slice(slice);
+  return static_cast<uint64_t>(slice.end - slice.begin) * *dtype_bits(slice.dtype) / 8;
+}
+
 ShardTable write_shard(const std::string& folder, int rank, const std::string& save_id,
                        int64_t step, const std::vector<OwnedSlice>& slices) {
   const std::vector<const OwnedSlice*> order = in_file_order(slices);
@@ -101,7 +144,7 @@ ShardTable write_shard(const std::string& folder, int rank, const std::string& s
   for (const OwnedSlice& slice : slices) record_of(slice, records);
   for (size_t i = 0; i < order.size(); ++i) {
     const TensorEntry& entry = writer.tensors()[i];
-    const uint64_t digest = write_bytes(writer, order[i]->data, entry.bytes);
+    const uint64_t digest = write_bytes(writer, *order[i], entry.bytes);
     record_of(*order[i], records)
         .slices.push_back(
             {order[i]->begin, order[i]->end, /*shard=*/0, entry.offset, entry.bytes, digest});
@@ -110,6 +153,23 @@ ShardTable write_shard(const std::string& folder, int rank, const std::string& s
   sync_folder(folder);
   return {{shard_name(rank), writer.file_bytes(), writer.header_bytes(), writer.header_xxh3()},
           values_of(std::move(records))};
+}
+
+void check_shard(const std::string& folder, const ShardTable& table) {
+  const FileReader file(folder + "/" + table.shard.name, Symlinks::kRefuse);
+  file.forget_cached_pages();
+  std::vector<std::byte> piece;
+  const auto check = [&](const std::string& what, uint64_t begin, uint64_t bytes, uint64_t xxh3) {
+    if (digest_of(file, begin, bytes, piece) == xxh3) return;
+    throw DataError(file.path() + ": " + what +
+                    " does not read back as it was written; check the disk and the memory");
+  };
+  check("header", 0, table.shard.header_bytes, table.shard.header_xxh3);
+  for (const TensorRecord& tensor : table.tensors) {
+    for (const Slice& slice : tensor.slices) {
+      check("tensor \"" + tensor.name + "\"", slice.offset, slice.bytes, slice.xxh3);
+    }
+  }
 }
 
 std::string table_text(const ShardTable& table) {

@@ -20,6 +20,9 @@ struct OwnedSlice {
   const void* data = nullptr;  // (end - begin) elements, in host memory
 };
 
+/// Throws DataError when dtype and shape have no size.
+uint64_t slice_bytes(const OwnedSlice& slice);
+
 /// What one rank wrote. Every slice's `shard` is 0: its own.
 struct ShardTable {
   ShardRecord shard;
@@ -30,9 +33,14 @@ struct ShardTable {
 /// it, a whole tensor has its own name and shape, so a checkpoint of one rank
 /// opens in any tool; an interval is flat and named "<name>@<begin>-<end>". The
 /// digests are taken from memory, before the disk has touched a byte. Local.
-/// Throws DataError.
+/// Throws DataError, and NonFiniteError that names the tensor and the element when
+/// one is infinite or not a number: such a state is not worth keeping.
 ShardTable write_shard(const std::string& folder, int rank, const std::string& save_id,
                        int64_t step, const std::vector<OwnedSlice>& slices);
+
+/// Reads what was written back from the disk, not from the page cache where the system
+/// lets go of it, and holds it against the table. Local. Throws DataError.
+void check_shard(const std::string& folder, const ShardTable& table);
 
 /// A table as text, to be sent to rank 0, and back.
 std::string table_text(const ShardTable& table);

@@ -158,6 +158,11 @@ std::string newest_valid(Communicator& world, const std::string& checkpoints_dir
   return newest_that_passes(checkpoints_dir, parse_steps(steps), check, complaints);
 }
 
+void require_whole(Communicator& world, const std::string& step_dir) {
+  const std::string problems = joined(check_together(world, step_dir));
+  if (!problems.empty()) throw DataError(problems.substr(0, problems.size() - 1));
+}
+
 std::string resolve_checkpoint(const std::string& argument) {
   const std::string path = without_trailing_slashes(argument);
   const std::string name = path.substr(path.find_last_of('/') + 1);

@@ -46,6 +46,10 @@ std::string newest_valid(const std::string& checkpoints_dir, std::vector<std::st
 std::string newest_valid(Communicator& world, const std::string& checkpoints_dir,
                          std::vector<std::string>* complaints);
 
+/// Throws DataError on every rank, with what is wrong, unless every byte of the checkpoint
+/// is as it was written. The ranks share the reading. Collective.
+void require_whole(Communicator& world, const std::string& step_dir);
+
 /// The step folder that an argument names: a step folder itself; or a run's or
 /// its checkpoints' folder, of which the one that `latest` names, or, when that
 /// cannot be opened, the newest valid one. Throws DataError when it names none.

@@ -285,7 +285,13 @@ void describe(Visitor& visit, Section& checkpoint) {
         "Steps between saves; the last step also saves. 0: never.");
   visit("keep", checkpoint.keep, count(1), "Newest checkpoints that are kept.");
   visit("async", checkpoint.async, anything(),
-        "Reserved: saves hold up training today, whatever this says.");
+        "Copy what is saved to memory and write it while training goes on: one more copy of this "
+        "rank's state. Off: training waits for the disk.");
+  visit("read_back", checkpoint.read_back, anything(),
+        "Read every byte of a save back from the disk before publishing it.");
+  visit("on_failure", checkpoint.on_failure, one_of({"stop", "continue"}),
+        "What a save that fails (a full disk) does to the run: stop it, or warn and try again at "
+        "the next interval.");
   visit("load_from", checkpoint.load_from, anything().or_null("random weights"),
         "Checkpoint or run folder whose weights the run starts from. model and moe must describe "
         "the same model.");

@@ -174,6 +174,8 @@ struct CheckpointConfig {
   int64_t interval = 100;
   int64_t keep = 3;
   bool async = true;
+  bool read_back = true;
+  std::string on_failure = "stop";
   std::optional<std::string> load_from;
   bool operator==(const CheckpointConfig&) const = default;
 };

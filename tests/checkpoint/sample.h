@@ -30,6 +30,10 @@ inline SampleTensor sample_tensor(const std::string& name, std::vector<int64_t> 
   for (size_t i = 0; i < tensor.bytes.size(); ++i) {
     tensor.bytes[i] = static_cast<unsigned char>(256 * stream.uniform(i));
   }
+  // The exponent's highest bit, which infinities and NaNs have: those are not saved.
+  for (int64_t i = 1; i <= tensor.elements(); ++i) {
+    tensor.bytes[i * tensor.element_bytes() - 1] &= 0xBF;
+  }
   return tensor;
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/scratch_folder.h"
+#include "checkpoint/checkpoint_reader.h"
 #include "checkpoint/sample.h"
 #include "checkpoint/step_folder.h"
 #include "checkpoint/thread_world.h"
@@ -21,6 +22,16 @@ inline std::string save_sample(const std::string& checkpoints_dir, int64_t step,
   });
   for (const std::string& message : thrown) EXPECT_EQ(message, "");
   return checkpoints_dir + "/" + step_folder_name(step);
+}
+
+/// Whether a checkpoint holds the tensors, byte for byte.
+inline void expect_holds(const std::string& step_dir, const std::vector<SampleTensor>& model) {
+  CheckpointReader reader(step_dir);
+  for (const SampleTensor& tensor : model) {
+    std::vector<unsigned char> bytes(tensor.bytes.size());
+    reader.read(tensor.name, tensor.dtype, 0, tensor.elements(), bytes.data());
+    EXPECT_EQ(bytes, tensor.bytes) << tensor.name;
+  }
 }
 
 /// Changes one bit of a file in place.

@@ -39,9 +39,15 @@ class ThreadCommunicator final : public Communicator {
     x.copy_(world_.slots[root]);
     world_.meet.arrive_and_wait();
   }
+  void all_reduce(at::Tensor& x, ReduceOp op, const char*) override {
+    world_.slots[rank()] = x.clone();
+    world_.meet.arrive_and_wait();
+    const at::Tensor all = at::stack(world_.slots);
+    x.copy_(op == ReduceOp::kSum ? all.sum(0) : std::get<0>(all.max(0)));
+    world_.meet.arrive_and_wait();
+  }
   void barrier(const char*) override { world_.meet.arrive_and_wait(); }
 
-  void all_reduce(at::Tensor&, ReduceOp, const char*) override { refuse(); }
   void reduce_scatter(const at::Tensor&, at::Tensor&, const char*) override { refuse(); }
   at::Tensor all_to_all(const at::Tensor&, const std::vector<int64_t>&, const std::vector<int64_t>&,
                         const char*) override {
