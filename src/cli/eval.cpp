@@ -41,7 +41,7 @@ ExitCode run_eval(const EvalFlags& flags, const Runtime& runtime) {
   const int64_t length =
       flags.sequence_length > 0 ? flags.sequence_length : session.config().data.sequence_length;
   const int64_t sequences = flags.batches * session.config().train.global_batch_size;
-  const EvalMetrics metrics = evaluate(session, flags.data, flags.split, length, sequences);
+  const EvalMetrics metrics = *evaluate(session, flags.data, flags.split, length, sequences);
   if (flags.json) {
     nlohmann::json result = {{"step", metrics.step},     {"split", metrics.split},
                              {"loss", metrics.loss},     {"perplexity", metrics.perplexity()},

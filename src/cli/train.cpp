@@ -3,6 +3,7 @@
 
 #include "cli/command.h"
 #include "config/load_config.h"
+#include "train/run_description.h"
 #include "train/trainer.h"
 
 namespace switchyard {

@@ -49,8 +49,9 @@ void check_vocabulary(const Session& session, const TokenDataset& dataset, const
 
 }  // namespace
 
-EvalMetrics evaluate(Session& session, const std::string& data_dir, const std::string& split,
-                     int64_t sequence_length, int64_t max_sequences) {
+std::optional<EvalMetrics> evaluate(Session& session, const std::string& data_dir,
+                                    const std::string& split, int64_t sequence_length,
+                                    int64_t max_sequences, const std::function<bool()>& stop) {
   const c10::NoGradGuard no_grad;
   const TokenDataset dataset(data_dir, split);
   check_vocabulary(session, dataset, data_dir);
@@ -62,6 +63,7 @@ EvalMetrics evaluate(Session& session, const std::string& data_dir, const std::s
   const int64_t per_rank = session.config().train.micro_batch_size;
   LossSum sum;
   for (int64_t begin = 0; begin < total; begin += per_rank * world.size()) {
+    if (stop && stop()) return std::nullopt;
     const int64_t mine = std::min(begin + world.rank() * per_rank, total);
     const LossSum part =
         loss_of(session, samples.read(mine, std::min(per_rank, total - mine)), dataset.meta().eos);

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <functional>
+#include <optional>
 #include <string>
 
 #include "metrics/step_metrics.h"
@@ -13,11 +15,15 @@ namespace switchyard {
 /// is dropped. `data.mask_documents` holds here too.
 ///
 ///   max_sequences  0: the whole split
+///   stop           asked between batches, on every rank with the same answer: gives
+///                  up and returns nothing when it says so
 ///
 /// Throws ConfigError when the data's vocabulary is larger than the model's. The same
 /// number on any layout, up to rounding. Collective over all groups of
 /// the mesh; ranks without a sequence take part with none.
-EvalMetrics evaluate(Session& session, const std::string& data_dir, const std::string& split,
-                     int64_t sequence_length, int64_t max_sequences);
+std::optional<EvalMetrics> evaluate(Session& session, const std::string& data_dir,
+                                    const std::string& split, int64_t sequence_length,
+                                    int64_t max_sequences,
+                                    const std::function<bool()>& stop = nullptr);
 
 }  // namespace switchyard

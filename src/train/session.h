@@ -16,13 +16,14 @@ namespace switchyard {
 
 /// Where a run stands: all that a checkpoint holds besides tensors.
 struct Progress {
-  int64_t step = 0;            // optimizer steps done, skipped ones included
-  int64_t updates = 0;         // of those, updates that were applied: AdamW's t
-  uint64_t cursor = 0;         // samples of the global order consumed
-  int64_t tokens = 0;          // target tokens trained on
-  int64_t skipped = 0;         // steps left out for non-finite numbers
-  int64_t skipped_in_row = 0;  // of those, the last ones without a good step between
-  StepCounts lagged;           // the last good step's routing counts: balance scope `global_lagged`
+  int64_t step = 0;              // optimizer steps done, skipped ones included
+  int64_t updates = 0;           // of those, updates that were applied: AdamW's t
+  uint64_t cursor = 0;           // samples of the global order consumed
+  int64_t tokens = 0;            // target tokens trained on
+  int64_t skipped = 0;           // steps left out for non-finite numbers
+  int64_t skipped_in_row = 0;    // of those, the last ones without a good step between
+  bool evaluation_owed = false;  // a stop signal has put the evaluation of `step` off
+  StepCounts lagged;  // the last good step's routing counts: balance scope `global_lagged`
 };
 
 /// A model on this rank, its parameters and its place in the world: what

@@ -67,6 +67,7 @@ nlohmann::json progress_json(const Progress& progress) {
           {"tokens", progress.tokens},
           {"skipped", progress.skipped},
           {"skipped_in_row", progress.skipped_in_row},
+          {"evaluation_owed", progress.evaluation_owed},
           {"lagged_tokens", progress.lagged.tokens}};
 }
 
@@ -120,6 +121,7 @@ void load_progress(Session& session, CheckpointReader& reader) {
   progress.tokens = state.at("tokens");
   progress.skipped = state.at("skipped");
   progress.skipped_in_row = state.at("skipped_in_row");
+  progress.evaluation_owed = state.value("evaluation_owed", false);
   if (!progress.lagged.defined()) return;
   const Interval all{0, progress.lagged.all_LE.numel()};
   progress.lagged.all_LE.copy_(
@@ -190,9 +192,8 @@ std::vector<OwnedSlice> owned_slices(Session& session, SliceOf what) {
   return slices;
 }
 
-void save_snapshot(Session& session, const std::string& checkpoints_dir,
-                   const std::string& data_fingerprint,
-                   const std::vector<std::pair<std::string, std::string>>& files) {
+CheckpointInfo snapshot_info(Session& session, const std::string& data_fingerprint,
+                             const std::vector<std::pair<std::string, std::string>>& files) {
   CheckpointInfo info;
   info.step = session.progress().step;
   info.cursor = session.progress().cursor;
@@ -203,7 +204,14 @@ void save_snapshot(Session& session, const std::string& checkpoints_dir,
   info.state = progress_json(session.progress());
   info.state["data_fingerprint"] = data_fingerprint;
   info.files = files;
-  save_checkpoint(*session.mesh().world, checkpoints_dir, info,
+  return info;
+}
+
+void save_snapshot(Session& session, const std::string& checkpoints_dir,
+                   const std::string& data_fingerprint,
+                   const std::vector<std::pair<std::string, std::string>>& files) {
+  save_checkpoint(*session.mesh().world, checkpoints_dir,
+                  snapshot_info(session, data_fingerprint, files),
                   owned_slices(session, SliceOf::kState));
 }
 

@@ -19,9 +19,13 @@ enum class SliceOf { kState, kGradients };
 /// slices point into the session's memory.
 std::vector<OwnedSlice> owned_slices(Session& session, SliceOf what);
 
-/// Writes checkpoints_dir/step-%08d with all that a run needs to go on: tensors,
-/// progress, the resolved config, and `files` (name, contents). Collective over
-/// the world.
+/// What a checkpoint of the session as it stands says besides its tensors: progress,
+/// layout, the resolved config, and `files` (name, contents). Local.
+CheckpointInfo snapshot_info(Session& session, const std::string& data_fingerprint,
+                             const std::vector<std::pair<std::string, std::string>>& files);
+
+/// Writes checkpoints_dir/step-%08d with all that a run needs to go on: kState's slices
+/// and snapshot_info. Collective over the world.
 void save_snapshot(Session& session, const std::string& checkpoints_dir,
                    const std::string& data_fingerprint,
                    const std::vector<std::pair<std::string, std::string>>& files);

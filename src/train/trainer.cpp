@@ -3,15 +3,15 @@
 #include <ATen/ATen.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <limits>
+#include <memory>
+#include <optional>
 
 #include "base/checksum.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "checkpoint/retention.h"
+#include "base/stop_signal.h"
 #include "checkpoint/step_folder.h"
 #include "config/load_config.h"
 #include "data/dataset_meta.h"
@@ -21,7 +21,9 @@
 #include "metrics/jsonl.h"
 #include "metrics/memory.h"
 #include "ops/gemm_peak.h"
+#include "train/checkpointer.h"
 #include "train/evaluator.h"
+#include "train/run_description.h"
 #include "train/snapshot.h"
 #include "train/train_step.h"
 
@@ -29,63 +31,6 @@ namespace switchyard {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-std::string run_dir_of(const RunConfig& config) { return config.run.dir + "/" + config.run.name; }
-std::string checkpoints_dir_of(const RunConfig& config) {
-  return run_dir_of(config) + "/checkpoints";
-}
-
-std::string precision_name(const TrainConfig& train) {
-  return compute_dtype(train) == at::kFloat ? "fp32" : "bf16";
-}
-
-/// Millions with one digit, as papers write sizes: "12.3M".
-std::string millions(int64_t n) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.1fM", static_cast<double>(n) / 1e6);
-  return text;
-}
-
-std::string model_line(const RunConfig& config) {
-  const ModelSize size = model_size(config.model, config.moe, config.data.sequence_length);
-  const size_t moe_layers = moe_layer_indices(config.moe, config.model.num_hidden_layers).size();
-  std::string line = "model    " + millions(size.total_parameters()) + " parameters, " +
-                     millions(size.active_parameters) + " active; " +
-                     std::to_string(config.model.num_hidden_layers) + " layers of width " +
-                     std::to_string(config.model.hidden_size) + ", vocabulary " +
-                     std::to_string(config.model.vocab_size);
-  if (moe_layers == 0) return line + ", dense";
-  return line + ", " + std::to_string(moe_layers) + " with " +
-         std::to_string(config.moe.num_experts) + " experts, top-" +
-         std::to_string(config.moe.top_k) + " " + config.moe.router.type;
-}
-
-std::string layout_line(const RunConfig& config, int world_size) {
-  const int64_t EP = config.parallel.expert;
-  return "layout   " + std::to_string(world_size) + " ranks = EP " + std::to_string(EP) +
-         " x EDP " + std::to_string(world_size / EP) + ", ZeRO-" +
-         std::to_string(config.zero.stage) + ", " + precision_name(config.train) + "; batch " +
-         std::to_string(config.train.global_batch_size) + " x " +
-         std::to_string(config.data.sequence_length) + " tokens, micro-batch " +
-         std::to_string(config.train.micro_batch_size);
-}
-
-std::string memory_line(const ParameterBytes& bytes) {
-  return "memory   per rank: weights " + bytes_text(bytes.weights) + ", gradients " +
-         bytes_text(bytes.gradients) + ", optimizer " + bytes_text(bytes.optimizer);
-}
-
-/// What a rank holds, w (dense + expert / EP) + 4 (dense + expert / EP) + k (dense +
-/// expert) / W bytes with w, k = 2, 12 in bfloat16 and 4, 8 in float32; no padding.
-ParameterBytes planned_bytes(const RunConfig& config, int world_size) {
-  const ModelSize size = model_size(config.model, config.moe, config.data.sequence_length);
-  const bool fp32 = compute_dtype(config.train) == at::kFloat;
-  const int64_t w = fp32 ? 4 : 2, k = fp32 ? 8 : 12;
-  const int64_t local = size.dense_parameters + size.expert_parameters / config.parallel.expert;
-  const int64_t state =
-      config.zero.stage == 0 ? local : (size.total_parameters() + world_size - 1) / world_size;
-  return {w * local, 4 * local, k * state};
-}
 
 /// What a checkpoint needs of the data folder to turn text into tokens: meta.json
 /// and the tokenizer's files, under their own names.
@@ -122,18 +67,20 @@ class Trainer {
 
  private:
   void restore(const ResumeOptions& resume);
-  std::string checkpoint_to_resume(const ResumeOptions& resume) const;
-  void put_aside_what_is_abandoned(const ResumeOptions& resume) const;
   void open_run_folder(const ResumeOptions& resume);
   void announce();
   StepReport next_step();
   void record(const StepReport& report);
   StepMetrics make_metrics(const StepReport& report);
   void evaluate_validation();
-  void save();
+  void report(const std::vector<EvalMetrics>& evaluations);
+  void save_if_due();
+  ExitCode stop_early(int signal);
   void stop_if_broken() const;
   void check_replicas();
+  int agreed_stop_signal();
 
+  Communicator& world() const { return *session_.mesh().world; }
   bool is_last() const { return session_.progress().step == config_.train.steps; }
   bool is_due(int64_t interval) const {
     return interval > 0 && (session_.progress().step % interval == 0 || is_last());
@@ -142,6 +89,8 @@ class Trainer {
   RunConfig config_;
   TrainingData data_;
   Session session_;
+  RunFolder folder_;
+  Checkpointer checkpointer_;
   std::string resumed_from_;
   double peak_flops_ = 0;
   Window window_;
@@ -161,28 +110,25 @@ RunConfig resolved(RunConfig config, const TrainingData& data, int world_size) {
   return config;
 }
 
-/// Renames what a run that starts over would mix with its own: nothing is deleted.
-void put_aside(const std::string& path) {
-  if (!path_exists(path)) return;
-  int number = 1;
-  while (path_exists(path + ".old-" + std::to_string(number))) ++number;
-  rename_path(path, path + ".old-" + std::to_string(number));
-}
-
 Trainer::Trainer(const Runtime& runtime, const RunConfig& config, const ResumeOptions& resume)
     : config_(config),
       data_(config.data, static_cast<uint64_t>(config.run.seed)),
       session_(runtime, resolved(config, data_, runtime.world_size())),
+      folder_(config.run),
+      checkpointer_(session_, folder_.checkpoints(), data_.fingerprint(),
+                    tokenizer_files(config.data)),
       colour_(!runtime.launched() && isatty(STDOUT_FILENO) != 0 ? Colour::kOn : Colour::kOff) {
   config_ = session_.config();
+  if (session_.is_root()) folder_.lock_if_there();
   restore(resume);
   peak_flops_ = measure_gemm_peak(compute_dtype(config_.train));
   open_run_folder(resume);
   announce();
 }
 
+/// The ranks have verified together what they load here.
 void Trainer::restore(const ResumeOptions& resume) {
-  resumed_from_ = checkpoint_to_resume(resume);
+  resumed_from_ = checkpoint_to_resume(world(), folder_, resume);
   if (!resumed_from_.empty()) {
     check_resumable(config_, data_.fingerprint(), resumed_from_);
     load_snapshot(session_, resumed_from_, Restore::kRun);
@@ -193,51 +139,15 @@ void Trainer::restore(const ResumeOptions& resume) {
   }
 }
 
-/// Decided once for all ranks, so that no two start differently. Collective.
-std::string Trainer::checkpoint_to_resume(const ResumeOptions& resume) const {
-  using Mode = ResumeOptions::Mode;
-  Communicator& world = *session_.mesh().world;
-  const std::string folder = checkpoints_dir_of(config_);
-  if (resume.mode == Mode::kPath) {
-    return broadcast_text(world, session_.is_root() ? resolve_checkpoint(resume.path) : "", 0,
-                          "resume decision");
-  }
-  if (resume.mode == Mode::kNever) return "";
-  std::vector<std::string> complaints;
-  const std::string newest = newest_valid(world, folder, &complaints);
-  for (const std::string& complaint : complaints) log_warning("not resumed from: " + complaint);
-  if (newest.empty() && resume.mode == Mode::kStrict) {
-    throw ConfigError("--resume strict: " + folder +
-                      " has no checkpoint; use --resume auto to start a new run");
-  }
-  return newest;
-}
-
-/// Starting over abandons all of the old run; going on from a step abandons the
-/// checkpoints of later ones, which a later `auto` must not take for this run's newest.
-void Trainer::put_aside_what_is_abandoned(const ResumeOptions& resume) const {
-  const std::string folder = checkpoints_dir_of(config_);
-  if (resume.mode == ResumeOptions::Mode::kNever) {
-    put_aside(folder);
-    put_aside(run_dir_of(config_) + "/metrics.jsonl");
-    return;
-  }
-  for (const int64_t step : list_steps(folder)) {
-    if (step > session_.progress().step) put_aside(folder + "/" + step_folder_name(step));
-  }
-}
-
 void Trainer::open_run_folder(const ResumeOptions& resume) {
-  session_.mesh().world->barrier("all ranks have loaded");  // what is put aside may be the source
+  world().barrier("all ranks have loaded");  // what is put aside may be the source
   if (session_.is_root()) {
-    const std::string folder = run_dir_of(config_);
-    put_aside_what_is_abandoned(resume);
-    make_folders(folder);
-    write_file_atomically(folder + "/config.yaml", to_yaml(config_));
-    truncate_after_step(folder + "/metrics.jsonl", session_.progress().step);
-    jsonl_ = std::make_unique<JsonlWriter>(folder + "/metrics.jsonl");
+    folder_.open(config_, resume.mode, session_.progress().step);
+    jsonl_ = std::make_unique<JsonlWriter>(folder_.metrics());
   }
-  session_.mesh().world->barrier("run folder");
+  world().barrier("run folder");
+  const std::string own = folder_.checkpoints() + "/" + step_folder_name(session_.progress().step);
+  if (own == resumed_from_) checkpointer_.set_newest(own, session_.progress().step);
 }
 
 void Trainer::announce() {
@@ -245,7 +155,7 @@ void Trainer::announce() {
   log_info(model_line(config_));
   log_info(layout_line(config_, world.size()));
   log_info(memory_line(session_.store().bytes()));
-  log_info("run      " + run_dir_of(config_) +
+  log_info("run      " + folder_.path() +
            (resumed_from_.empty() ? "" : ", going on from " + resumed_from_));
   for (const std::string& remark : advice(config_)) log_warning(remark);
   for (const DataSource& source : config_.data.path) {
@@ -257,15 +167,37 @@ void Trainer::announce() {
 
 ExitCode Trainer::run() {
   window_ = Window{};
+  if (session_.progress().evaluation_owed) evaluate_validation();
   while (session_.progress().step < config_.train.steps) {
+    if (const int signal = agreed_stop_signal()) return stop_early(signal);
     const StepReport report = next_step();
     stop_if_broken();
     if (is_due(config_.train.check_replicas_interval)) check_replicas();
     if (session_.progress().step == 1 || is_due(config_.train.log_interval)) record(report);
     if (is_due(config_.train.eval_interval)) evaluate_validation();
-    if (is_due(config_.checkpoint.interval)) save();
+    save_if_due();
   }
+  if (session_.progress().evaluation_owed) return stop_early(stop_signal());
+  checkpointer_.finish();
   return kExitOk;
+}
+
+/// The stop signal that came to any rank, 0 if none did: all stop at the same step.
+/// Collective.
+int Trainer::agreed_stop_signal() {
+  at::Tensor signal = at::full({1}, stop_signal(), at::kLong);
+  world().all_reduce(signal, ReduceOp::kMax, "stop signals");
+  return static_cast<int>(signal.item<int64_t>());
+}
+
+/// Saves at this step boundary and ends the run, to be gone on with.
+ExitCode Trainer::stop_early(int signal) {
+  const std::string step = std::to_string(session_.progress().step);
+  log_warning("asked to stop (" + std::string(stop_signal_name(signal)) + "): saving step " + step);
+  checkpointer_.save_and_wait();
+  log_info("stopped after step " + step + "; start the same command again to go on from " +
+           checkpointer_.newest());
+  return kExitPreempted;
 }
 
 StepReport Trainer::next_step() {
@@ -323,9 +255,10 @@ StepMetrics Trainer::make_metrics(const StepReport& report) {
   const double elapsed_ms =
       std::chrono::duration<double, std::milli>(Clock::now() - window_.start).count();
   const PhaseTimes& p = window_.phases;
-  at::Tensor slowest = at::tensor({elapsed_ms, p.data_ms, p.forward_ms, p.backward_ms, p.comm_ms,
-                                   p.optimizer_ms, static_cast<double>(peak_rss_bytes())},
-                                  at::kDouble);
+  at::Tensor slowest =
+      at::tensor({elapsed_ms, p.data_ms, p.forward_ms, p.backward_ms, p.comm_ms, p.optimizer_ms,
+                  static_cast<double>(peak_rss_bytes()), p.checkpoint_ms},
+                 at::kDouble);
   at::Tensor peak = at::tensor({peak_flops_}, at::kDouble);
   session_.mesh().world->all_reduce(slowest, ReduceOp::kMax, "times of the slowest rank");
   session_.mesh().world->all_reduce(peak, ReduceOp::kSum, "peak rates");
@@ -346,7 +279,8 @@ StepMetrics Trainer::make_metrics(const StepReport& report) {
       static_cast<double>(config_.train.global_batch_size * config_.data.sequence_length);
   metrics.tokens_per_second = step_tokens * steps / x[0] * 1e3;
   metrics.mfu = metrics.tokens_per_second * session_.size().flops_per_token / peak.item<double>();
-  metrics.phases = {x[1] / steps, x[2] / steps, x[3] / steps, x[4] / steps, x[5] / steps, 0.0};
+  metrics.phases = {x[1] / steps, x[2] / steps, x[3] / steps,
+                    x[4] / steps, x[5] / steps, x[7] / steps};
   metrics.peak_rss_bytes = static_cast<int64_t>(x[6]);
   metrics.skipped_steps = progress.skipped;
   for (size_t l = 0; l < report.dropped_L.size(); ++l) {
@@ -361,48 +295,57 @@ StepMetrics Trainer::make_metrics(const StepReport& report) {
   return metrics;
 }
 
-/// Each source's validation split: `val`, or `val/NAME` where there are several.
+/// Each source's validation split: `val`, or `val/NAME` where there are several. A stop
+/// signal puts it off until the run goes on.
 void Trainer::evaluate_validation() {
   const Clock::time_point start = Clock::now();
+  std::vector<EvalMetrics> all;
+  session_.progress().evaluation_owed = false;
   for (int64_t i = 0; i < data_.num_sources(); ++i) {
     if (!has_split(config_.data.path[i].path, "val")) continue;
-    EvalMetrics metrics =
+    std::optional<EvalMetrics> metrics =
         evaluate(session_, config_.data.path[i].path, "val", config_.data.sequence_length,
-                 config_.train.eval_batches * config_.train.global_batch_size);
-    if (data_.num_sources() > 1) metrics.split += "/" + data_.source_name(i);
-    if (session_.is_root()) {
-      std::printf("%s\n", eval_line(metrics, config_.train.steps, colour_).c_str());
-      std::fflush(stdout);
-      jsonl_->append(metrics);
+                 config_.train.eval_batches * config_.train.global_batch_size,
+                 [this] { return agreed_stop_signal() != 0; });
+    if (!metrics) {
+      session_.progress().evaluation_owed = true;
+      return;
     }
+    if (data_.num_sources() > 1) metrics->split += "/" + data_.source_name(i);
+    all.push_back(*metrics);
   }
+  if (session_.is_root()) report(all);
   window_.start += Clock::now() - start;
 }
 
-void Trainer::save() {
+void Trainer::report(const std::vector<EvalMetrics>& evaluations) {
+  for (const EvalMetrics& metrics : evaluations) {
+    std::printf("%s\n", eval_line(metrics, config_.train.steps, colour_).c_str());
+    jsonl_->append(metrics);
+  }
+  std::fflush(stdout);
+}
+
+void Trainer::save_if_due() {
   const Clock::time_point start = Clock::now();
-  const std::string folder = checkpoints_dir_of(config_);
-  if (session_.is_root()) make_folders(folder);
-  session_.mesh().world->barrier("checkpoints folder");
-  save_snapshot(session_, folder, data_.fingerprint(), tokenizer_files(config_.data));
-  if (session_.is_root() && config_.checkpoint.keep > 0) retain(folder, config_.checkpoint.keep);
+  checkpointer_.poll();
+  if (is_due(config_.checkpoint.interval)) {
+    if (is_last()) {
+      checkpointer_.save_and_wait();
+    } else {
+      checkpointer_.save();
+    }
+  }
+  window_.phases.checkpoint_ms += checkpointer_.take_stall_ms();
   window_.start += Clock::now() - start;
 }
 
 }  // namespace
 
 ExitCode run_training(const Runtime& runtime, RunConfig config, const ResumeOptions& resume) {
+  if (config.checkpoint.interval == 0) release_stop_signals();  // nothing would be saved
   Trainer trainer(runtime, config, resume);
   return trainer.run();
-}
-
-std::string describe_run(RunConfig config, int world_size) {
-  if (config.model.vocab_size == kAuto)
-    resolve_vocabulary(config.model, read_dataset_meta(config.data.path.front().path).vocab_size);
-  std::string text = model_line(config) + "\n" + layout_line(config, world_size) + "\n" +
-                     memory_line(planned_bytes(config, world_size)) + "\n";
-  for (const std::string& remark : advice(config)) text += "note     " + remark + "\n";
-  return text;
 }
 
 }  // namespace switchyard
