@@ -4,28 +4,8 @@ import json
 import shutil
 
 import pytest
-from conftest import TEXT, files_in, flip_byte_of, log_of, prepare, records
+from conftest import HARD, TEXT, files_in, flip_byte_of, numbers, prepare, records, tensors
 from safetensors.numpy import load_file
-
-CLOCKS = {"step_ms", "tokens_per_second", "mfu", "comm_ms", "data_ms", "forward_ms", "backward_ms", "optimizer_ms",
-          "checkpoint_ms", "peak_rss_bytes"}
-# Everything that a step draws or carries along; routing is spread over the experts.
-HARD = {"model__dropout": 0.1, "model__init_std": 0.3, "moe__router__jitter_eps": 0.1, "moe__expert_dropout": 0.1,
-        "moe__balance": "{type: topk, scope: global_lagged}", "moe__router__selection_bias": "true",
-        "moe__capacity": "{factor: 1.25, min: 1}"}
-
-
-def numbers(run):
-    """Each line of metrics.jsonl as text, without the times. Numbers in it read back bit-equal."""
-    return [json.dumps({k: v for k, v in r.items() if k not in CLOCKS}) for r in log_of(run)]
-
-
-def tensors(step_dir):
-    """Every tensor of a checkpoint, put together from the slices in its files, as bytes."""
-    manifest = json.loads((step_dir / "manifest.json").read_text())
-    files = {name: (step_dir / name).read_bytes() for name in manifest["shards"]}
-    return {t["name"]: b"".join(files[s["file"]][s["offset"]:s["offset"] + s["bytes"]] for s in t["slices"])
-            for t in manifest["tensors"]}
 
 
 def forget_after(run, step):

@@ -51,7 +51,8 @@ def test_a_run_learns_and_leaves_its_folder(ranks, expert, train, tmp_path):
     manifest = json.loads((run / "checkpoints/step-00000020/manifest.json").read_text())
     assert manifest["step"] == 20 and manifest["cursor"] == 20 * 8
     assert manifest["layout"] == {"world": ranks, "expert": expert, "zero": 1}
-    assert set(files_in(run)) == {"config.yaml", "metrics.jsonl", "checkpoints", "checkpoints/latest"} | {
+    flight = {"flight", *(f"flight/rank-0000{r}.txt" for r in range(ranks))}
+    assert set(files_in(run)) == {"config.yaml", "metrics.jsonl", "lock", "checkpoints", "checkpoints/latest"} | flight | {
         f"checkpoints/{step}{file}" for step in ("step-00000010", "step-00000020")
         for file in ("", "/manifest.json", "/config.yaml", "/meta.json", *(f"/rank-0000{r}.safetensors" for r in range(ranks)))}
 
