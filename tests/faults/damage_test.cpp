@@ -61,7 +61,7 @@ class DamageTest : public testing::Test {
     file.close();
   }
 
-  ScratchFolder folder_;
+  MemoryFolder folder_;
   int64_t refused_ = 0;
 };
 

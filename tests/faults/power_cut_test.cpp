@@ -8,6 +8,7 @@
 
 #include "base/checksum.h"
 #include "checkpoint/retention.h"
+#include "checkpoint/verify_checkpoint.h"
 #include "faults/faulty_file_ops.h"
 #include "faults/variants.h"
 
@@ -47,11 +48,15 @@ class History {
     const std::set<std::string> allowed = allowed_after(count);
     ++cuts_;
     if (!tried_.insert(digest(disk, allowed)).second) return;
-    const ScratchFolder after;
+    const MemoryFolder after;
     write_disk(disk, after.path());
     const std::string dir = after.path() + kCheckpoints;
     const std::string newest = describe_newest(dir);
     EXPECT_TRUE(allowed.contains(newest)) << "after " << count << " changes: " << newest;
+    for (const int64_t step : list_steps(dir)) {  // not even of one that retention has deleted
+      EXPECT_TRUE(verify_checkpoint(dir + "/" + step_folder_name(step)).empty())
+          << "after " << count << " changes half of step " << step << " is there";
+    }
     if (newest.empty()) return;
     EXPECT_EQ(describe_resolved(dir).substr(0, 4), "step") << "after " << count << " changes";
   }
@@ -99,7 +104,7 @@ class History {
   }
 
   int world_;
-  ScratchFolder folder_;
+  MemoryFolder folder_;
   FileJournal journal_;
   std::vector<Saved> saves_;
   std::set<uint64_t> tried_;

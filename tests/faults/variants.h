@@ -1,5 +1,7 @@
 #pragma once
 
+#include <unistd.h>
+
 #include <cstdlib>
 
 #include "base/error.h"
@@ -11,6 +13,14 @@ namespace switchyard {
 
 /// Whether the tests are to try everything, not a sample.
 inline bool is_torture() { return std::getenv("SWITCHYARD_TORTURE") != nullptr; }
+
+/// In memory where the system has a folder there: these tests write much and wait for
+/// no disk.
+class MemoryFolder : public ScratchFolder {
+ public:
+  MemoryFolder()
+      : ScratchFolder(::access("/dev/shm", W_OK) == 0 ? "/dev/shm/" : testing::TempDir()) {}
+};
 
 /// The sample model with other numbers for every variant of 0 to 127, equal in all
 /// but the low bits of each element, so that finite ones stay finite.
