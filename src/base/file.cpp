@@ -14,11 +14,15 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/file_ops.h"
 
 namespace switchyard {
 namespace {
 
 constexpr size_t kBufferBytes = size_t{1} << 20;
+
+/// A call that signals interrupt this often without a break will never end.
+constexpr int kMaxInterruptions = 1000;
 
 std::string free_space_at(const std::string& path) {
   struct statvfs disk;
@@ -34,12 +38,16 @@ std::string free_space_at(const std::string& path) {
   throw DataError(what);
 }
 
-int open_retrying(const std::string& path, int flags) {
-  int fd;
-  do {
-    fd = ::open(path.c_str(), flags | O_CLOEXEC, 0666);
-  } while (fd < 0 && errno == EINTR);
-  return fd;
+/// Makes a system call again when a signal has interrupted it.
+template <typename Call>
+auto uninterrupted(Call&& call) {
+  auto result = call();
+  for (int i = 0; i < kMaxInterruptions && result < 0 && errno == EINTR; ++i) result = call();
+  return result;
+}
+
+int open_file(const std::string& path, int flags) {
+  return uninterrupted([&] { return file_ops::open(path.c_str(), flags | O_CLOEXEC, 0666); });
 }
 
 /// Closes on every way out, unless released.
@@ -47,7 +55,7 @@ class ScopedDescriptor {
  public:
   explicit ScopedDescriptor(int fd) : fd_(fd) {}
   ~ScopedDescriptor() {
-    if (fd_ >= 0) ::close(fd_);
+    if (fd_ >= 0) file_ops::close(fd_);
   }
   ScopedDescriptor(const ScopedDescriptor&) = delete;
   ScopedDescriptor& operator=(const ScopedDescriptor&) = delete;
@@ -66,7 +74,7 @@ struct OpenedFile {
 /// O_NONBLOCK: a FIFO that nobody writes must be refused, not waited for.
 OpenedFile open_regular(const std::string& path, Symlinks symlinks) {
   const int nofollow = symlinks == Symlinks::kRefuse ? O_NOFOLLOW : 0;
-  ScopedDescriptor file(open_retrying(path, O_RDONLY | O_NONBLOCK | nofollow));
+  ScopedDescriptor file(open_file(path, O_RDONLY | O_NONBLOCK | nofollow));
   if (file.get() < 0) {
     if (errno == ELOOP && nofollow) throw DataError("cannot open " + path + ": a symbolic link");
     throw_errno("open", path);
@@ -82,7 +90,7 @@ int open_for_writing(const std::string& path, OpenMode mode) {
   if (mode == OpenMode::kTruncate) flags |= O_TRUNC;
   if (mode == OpenMode::kCreateNew) flags |= O_EXCL;
   if (mode == OpenMode::kAppend) flags |= O_APPEND;
-  const int fd = open_retrying(path, flags);
+  const int fd = open_file(path, flags);
   if (fd < 0) throw_errno("create", path);
   return fd;
 }
@@ -127,7 +135,7 @@ FileReader::FileReader(const std::string& path, Symlinks symlinks) : path_(path)
 }
 
 FileReader::~FileReader() {
-  if (fd_ >= 0) ::close(fd_);
+  if (fd_ >= 0) file_ops::close(fd_);
 }
 
 FileReader::FileReader(FileReader&& other) noexcept
@@ -143,9 +151,10 @@ FileReader& FileReader::operator=(FileReader&& other) noexcept {
 void FileReader::pread_exact(uint64_t offset, std::span<std::byte> out) const {
   size_t done = 0;
   while (done < out.size()) {
-    const ssize_t n =
-        ::pread(fd_, out.data() + done, out.size() - done, static_cast<off_t>(offset + done));
-    if (n < 0 && errno == EINTR) continue;
+    const ssize_t n = uninterrupted([&] {
+      return file_ops::pread(fd_, out.data() + done, out.size() - done,
+                             static_cast<off_t>(offset + done));
+    });
     if (n < 0) throw_errno("read", path_);
     if (n == 0) {
       throw DataError("cannot read " + path_ + ": it ends at byte " +
@@ -182,7 +191,7 @@ void write_file_atomically(const std::string& path, std::string_view bytes) {
     file.close();
     rename_path(temporary, path);
   } catch (...) {
-    ::unlink(temporary.c_str());
+    file_ops::unlink(temporary.c_str());
     throw;
   }
   sync_folder(folder_of(path));
@@ -200,7 +209,7 @@ FileWriter::FileWriter(const std::string& path, OpenMode mode)
 }
 
 FileWriter::~FileWriter() {
-  if (fd_ >= 0) ::close(fd_);
+  if (fd_ >= 0) file_ops::close(fd_);
 }
 
 FileWriter::FileWriter(FileWriter&& other) noexcept
@@ -223,8 +232,8 @@ void FileWriter::append(const void* data, size_t bytes) {
 void FileWriter::write_all(const char* data, size_t bytes) {
   size_t done = 0;
   while (done < bytes) {
-    const ssize_t n = ::write(fd_, data + done, bytes - done);
-    if (n < 0 && errno == EINTR) continue;
+    const ssize_t n =
+        uninterrupted([&] { return file_ops::write(fd_, data + done, bytes - done); });
     if (n < 0) throw_errno("write " + std::to_string(bytes - done) + " bytes to", path_);
     done += static_cast<size_t>(n);
   }
@@ -237,19 +246,19 @@ void FileWriter::flush() {
 
 void FileWriter::fsync() {
   flush();
-  if (::fsync(fd_) != 0) throw_errno("fsync", path_);
+  if (file_ops::fsync(fd_) != 0) throw_errno("fsync", path_);
 }
 
 void FileWriter::close() {
   flush();
   // On Linux the descriptor is gone even when close fails, EINTR included.
-  if (::close(std::exchange(fd_, -1)) != 0) throw_errno("close", path_);
+  if (file_ops::close(std::exchange(fd_, -1)) != 0) throw_errno("close", path_);
 }
 
 void sync_folder(const std::string& folder) {
-  const ScopedDescriptor opened(open_retrying(folder, O_RDONLY | O_DIRECTORY));
+  const ScopedDescriptor opened(open_file(folder, O_RDONLY | O_DIRECTORY));
   if (opened.get() < 0) throw_errno("open", folder);
-  if (::fsync(opened.get()) != 0) throw_errno("fsync", folder);
+  if (file_ops::fsync(opened.get()) != 0) throw_errno("fsync", folder);
 }
 
 std::string folder_of(const std::string& path) {
@@ -280,13 +289,20 @@ bool is_folder(const std::string& path) {
 }
 
 void make_folder(const std::string& path) {
-  if (::mkdir(path.c_str(), 0777) != 0) throw_errno("create", path);
+  if (file_ops::mkdir(path.c_str(), 0777) != 0) throw_errno("create", path);
 }
 
 void make_folders(const std::string& path) {
-  std::error_code error;
-  std::filesystem::create_directories(path, error);
-  if (error) throw DataError("cannot create " + path + ": " + error.message());
+  for (size_t end = 0; end != std::string::npos;) {
+    end = path.find('/', end + 1);
+    const std::string folder = path.substr(0, end);
+    if (is_folder(folder)) continue;
+    if (file_ops::mkdir(folder.c_str(), 0777) == 0) {
+      sync_folder(folder_of(folder));
+    } else if (errno != EEXIST) {  // which another rank may have made meanwhile
+      throw_errno("create", path);
+    }
+  }
   if (!is_folder(path)) throw DataError("cannot create " + path + ": something else is there");
 }
 
@@ -303,7 +319,7 @@ std::vector<std::string> list_folder(const std::string& folder) {
 }
 
 void rename_path(const std::string& from, const std::string& to) {
-  if (::rename(from.c_str(), to.c_str()) != 0) throw_errno("rename " + from + " to", to);
+  if (file_ops::rename(from.c_str(), to.c_str()) != 0) throw_errno("rename " + from + " to", to);
 }
 
 bool swap_in_folder(const std::string& from, const std::string& to) {
@@ -311,7 +327,7 @@ bool swap_in_folder(const std::string& from, const std::string& to) {
     rename_path(from, to);
     return false;
   }
-  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) == 0) return true;
+  if (file_ops::exchange(from.c_str(), to.c_str()) == 0) return true;
   if (errno != EINVAL && errno != ENOSYS && errno != EXDEV) {
     throw_errno("exchange " + from + " with", to);
   }
@@ -323,9 +339,17 @@ bool swap_in_folder(const std::string& from, const std::string& to) {
 }
 
 void remove_tree(const std::string& path) {
-  std::error_code error;
-  std::filesystem::remove_all(path, error);
-  if (error) throw DataError("cannot remove " + path + ": " + error.message());
+  struct stat status;
+  if (::lstat(path.c_str(), &status) != 0) {
+    if (errno == ENOENT || errno == ENOTDIR) return;
+    throw_errno("look at", path);
+  }
+  if (!S_ISDIR(status.st_mode)) {
+    if (file_ops::unlink(path.c_str()) != 0 && errno != ENOENT) throw_errno("remove", path);
+    return;
+  }
+  for (const std::string& name : list_folder(path)) remove_tree(path + "/" + name);
+  if (file_ops::rmdir(path.c_str()) != 0 && errno != ENOENT) throw_errno("remove", path);
 }
 
 }  // namespace switchyard

@@ -141,7 +141,8 @@ bool is_folder(const std::string& path);
 /// Makes one folder; its parent exists, it does not.
 void make_folder(const std::string& path);
 
-/// Makes a folder and the missing ones above it; content with one that is there.
+/// Makes a folder and the missing ones above it, and waits until their names are
+/// on the disk; content with one that is there.
 void make_folders(const std::string& path);
 
 /// Names in a folder, sorted, without "." and "..".

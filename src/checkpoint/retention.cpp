@@ -29,10 +29,16 @@ std::string published_name(const std::string& checkpoints_dir) {
   return text.substr(0, text.find('\n'));
 }
 
-void delete_step(const std::string& step_dir) {
-  const std::string doomed = step_dir + ".tmp-" + random_save_id();
-  rename_path(step_dir, doomed);
-  remove_tree(doomed);
+/// Gives the folders temporary names before anything in them goes: a power cut may
+/// keep the removals and lose a name that nobody waited for.
+void delete_steps(const std::string& checkpoints_dir, const std::vector<std::string>& step_dirs) {
+  std::vector<std::string> doomed;
+  for (const std::string& step_dir : step_dirs) {
+    doomed.push_back(step_dir + ".tmp-" + random_save_id());
+    rename_path(step_dir, doomed.back());
+  }
+  sync_folder(checkpoints_dir);
+  for (const std::string& folder : doomed) remove_tree(folder);
 }
 
 }  // namespace
@@ -49,7 +55,7 @@ std::vector<std::string> retain(const std::string& checkpoints_dir, int64_t keep
     if (++kept > keep && name != published) deleted.push_back(folder);
   }
   std::reverse(deleted.begin(), deleted.end());
-  for (const std::string& folder : deleted) delete_step(folder);
+  if (!deleted.empty()) delete_steps(checkpoints_dir, deleted);
   return deleted;
 }
 
@@ -57,10 +63,11 @@ std::vector<std::string> remove_abandoned(const std::string& checkpoints_dir) {
   std::vector<std::string> removed;
   if (!path_exists(checkpoints_dir)) return removed;
   for (const std::string& name : list_folder(checkpoints_dir)) {
-    if (!is_temporary_name(name)) continue;
-    removed.push_back(checkpoints_dir + "/" + name);
-    remove_tree(removed.back());
+    if (is_temporary_name(name)) removed.push_back(checkpoints_dir + "/" + name);
   }
+  // One may hold what a save has replaced and not yet made durable.
+  if (!removed.empty()) sync_folder(checkpoints_dir);
+  for (const std::string& folder : removed) remove_tree(folder);
   return removed;
 }
 

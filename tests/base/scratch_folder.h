@@ -11,8 +11,9 @@ namespace switchyard {
 /// An empty folder of this test's own; removed with it.
 class ScratchFolder {
  public:
-  ScratchFolder() {
-    std::string name = testing::TempDir() + "switchyard-XXXXXX";
+  /// `where` ends in "/".
+  explicit ScratchFolder(const std::string& where = testing::TempDir()) {
+    std::string name = where + "switchyard-XXXXXX";
     if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp " + name);
     path_ = name;
   }

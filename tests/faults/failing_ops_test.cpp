@@ -1,0 +1,265 @@
+// Every file operation of a save and the retention after it fails in turn, or is the
+// last one before the process dies.
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <random>
+
+#include "checkpoint/retention.h"
+#include "faults/faulty_file_ops.h"
+#include "faults/variants.h"
+
+namespace switchyard {
+namespace {
+
+using Deed = FileFault::Deed;
+
+/// Two checkpoints that are there before, as on a disk.
+Disk disk_before(int world) {
+  const MemoryFolder folder;
+  for (const int step : {1, 2}) {
+    EXPECT_EQ(save_variant(folder.path(), step, step, world),
+              std::vector<std::string>(world, std::string()));
+  }
+  const FileJournal journal(folder.path());
+  return journal.after_power_cut(0, [](bool) { return Fate::kKept; });
+}
+
+constexpr const char* kBefore = "step 2, variant 2";
+
+/// What is saved over it: a new step, or the newest one again.
+struct Attempt {
+  int64_t step;
+  std::string what() const { return "step " + std::to_string(step) + ", variant 9"; }
+};
+
+/// Saves, then retains one; returns what the ranks threw, "" when saved.
+std::string save_and_retain(const std::string& dir, int64_t step, int world) {
+  const std::vector<std::string> thrown = save_variant(dir, step, 9, world);
+  EXPECT_EQ(thrown, std::vector<std::string>(world, thrown[0])) << "all ranks throw the same";
+  if (!thrown[0].empty()) return thrown[0];
+  try {
+    retain(dir, 1);
+  } catch (const DataError&) {  // of no consequence for what was saved
+  }
+  return "";
+}
+
+bool has_temporary(const std::string& dir) {
+  for (const std::string& name : list_folder(dir)) {
+    if (name.find(".tmp-") != std::string::npos) return true;
+  }
+  return false;
+}
+
+struct Case {
+  const char* name;
+  Deed deed;
+  int error;
+  bool for_ever;
+};
+
+class FailingOpsTest : public testing::TestWithParam<std::tuple<int, Case>> {
+ protected:
+  /// Until a save meets no fault. Of other faults than EIO a sample will do.
+  void fail_in_turn(const Attempt& attempt) {
+    const bool is_eio = fault_.error == EIO && !fault_.for_ever;
+    const int64_t stride = is_torture() || is_eio ? 1 : 5;
+    int64_t at = 1;
+    while (save_with_fault_at(at, attempt)) at += stride;
+    std::cout << (at - 1) / stride << " operations failed in turn" << std::endl;
+  }
+
+ private:
+  /// One save with the fault in operation `at`; whether the fault struck.
+  bool save_with_fault_at(int64_t at, const Attempt& attempt) {
+    const MemoryFolder folder;
+    write_disk(before_, folder.path());
+    FileJournal journal(folder.path());
+    record_file_ops(&journal);
+    FileFault fault;
+    fault.deed = fault_.deed;
+    fault.error = fault_.error;
+    fault.at = at;
+    fault.for_ever = fault_.for_ever;
+    set_file_fault(fault);
+    const std::string thrown = save_and_retain(folder.path(), attempt.step, world_);
+    const std::string struck = struck_file_op();
+    set_file_fault({});
+    SCOPED_TRACE("operation " + std::to_string(at) + ", " + struck + ": " + thrown);
+
+    expect_old_or_new(folder.path(), attempt, thrown.empty());
+    expect_message(thrown, struck);
+    expect_no_temporary(folder.path(), thrown, struck);
+    expect_durable(journal, attempt, thrown.empty());
+    remove_abandoned(folder.path());
+    expect_durable(journal, attempt, thrown.empty());
+    record_file_ops(nullptr);
+    if (!struck.empty()) expect_next_save(folder.path());
+    return !struck.empty();
+  }
+
+  const int world_ = std::get<0>(GetParam());
+  const Case fault_ = std::get<1>(GetParam());
+  const Disk before_ = disk_before(world_);
+
+  /// A save that failed may have got as far as being there, whole, but one that
+  /// returned is there.
+  static void expect_old_or_new(const std::string& dir, const Attempt& attempt, bool saved) {
+    const std::string newest = describe_newest(dir);
+    if (saved || newest != kBefore) {
+      EXPECT_EQ(newest, attempt.what());
+    }
+    EXPECT_EQ(describe_resolved(dir).substr(0, 4), "step");
+  }
+
+  void expect_message(const std::string& thrown, const std::string& struck) const {
+    if (struck.empty()) {
+      EXPECT_EQ(thrown, "");
+    }
+    if (thrown.empty()) return;
+    EXPECT_TRUE(thrown.starts_with("the checkpoint was not saved: "));
+    const bool names_it = thrown.find(std::strerror(fault_.error)) != std::string::npos;
+    EXPECT_TRUE(names_it || fault_.deed == Deed::kShort);
+  }
+
+  /// After one failure nothing temporary stays, unless it was the removal that
+  /// failed, or the folder holds what the new one has replaced.
+  void expect_no_temporary(const std::string& dir, const std::string& thrown,
+                           const std::string& struck) const {
+    if (fault_.for_ever || struck == "unlink" || struck == "rmdir") return;
+    const bool in_place = !thrown.empty() && describe_newest(dir) != kBefore;
+    const bool of_retention = thrown.empty() && !struck.empty();
+    if (!in_place && !of_retention) {
+      EXPECT_FALSE(has_temporary(dir));
+    }
+  }
+
+  /// The power goes once all is done: with all that nobody waited for, without any of
+  /// it, and with some of it.
+  static void expect_durable(const FileJournal& journal, const Attempt& attempt, bool saved) {
+    for (int seed = 0; seed < 6; ++seed) {
+      std::mt19937_64 random(seed);
+      const auto choose = [&](bool is_names) {
+        if (!is_names) return Fate::kGarbled;
+        const bool is_kept = seed == 0 || (seed > 1 && random() % 2 == 0);
+        return is_kept ? Fate::kKept : Fate::kLost;
+      };
+      const MemoryFolder after;
+      write_disk(journal.after_power_cut(journal.size(), choose), after.path());
+      expect_old_or_new(after.path(), attempt, saved);
+    }
+  }
+
+  void expect_next_save(const std::string& dir) const {
+    EXPECT_EQ(save_variant(dir, 7, 7, world_), std::vector<std::string>(world_, std::string()));
+    EXPECT_EQ(describe_newest(dir), "step 7, variant 7");
+  }
+};
+
+TEST_P(FailingOpsTest, ANewStepIsThereOrNotAtAll) { fail_in_turn(Attempt{3}); }
+
+TEST_P(FailingOpsTest, AStepSavedAgainIsTheOldOrTheNew) { fail_in_turn(Attempt{2}); }
+
+INSTANTIATE_TEST_SUITE_P(
+    RanksAndFaults, FailingOpsTest,
+    testing::Combine(testing::Values(1, 2),
+                     testing::Values(Case{"Eio", Deed::kFail, EIO, false},
+                                     Case{"EioForEver", Deed::kFail, EIO, true},
+                                     Case{"Enospc", Deed::kFail, ENOSPC, false},
+                                     Case{"EnospcForEver", Deed::kFail, ENOSPC, true},
+                                     Case{"Eintr", Deed::kFail, EINTR, false},
+                                     Case{"EintrForEver", Deed::kFail, EINTR, true},
+                                     Case{"Short", Deed::kShort, 0, false},
+                                     Case{"ShortForEver", Deed::kShort, 0, true})),
+    [](const auto& tested) {
+      return std::string(std::get<1>(tested.param).name) + "On" +
+             std::to_string(std::get<0>(tested.param));
+    });
+
+class KilledInOpTest : public testing::TestWithParam<int> {};
+
+/// Runs `action` in a child; whether SIGKILL ended it.
+template <typename Action>
+bool is_killed(Action&& action) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    action();
+    ::_exit(testing::Test::HasFailure() ? 1 : 0);
+  }
+  int status = 0;
+  EXPECT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFSIGNALED(status) || WEXITSTATUS(status) == 0);
+  return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+}
+
+/// A save of `attempt` that is killed in operation `at`; whether it got so far.
+bool killed_in(Deed deed, int64_t at, const Attempt& attempt, const Disk& before, int world) {
+  const MemoryFolder folder;
+  write_disk(before, folder.path());
+  const bool killed = is_killed([&] {
+    FileFault fault;
+    fault.deed = deed;
+    fault.at = at;
+    set_file_fault(fault);
+    EXPECT_EQ(save_and_retain(folder.path(), attempt.step, world), "");
+  });
+  SCOPED_TRACE("operation " + std::to_string(at));
+  const std::string newest = describe_newest(folder.path());
+  if (newest != kBefore || !killed) {
+    EXPECT_EQ(newest, attempt.what());
+  }
+  EXPECT_EQ(describe_resolved(folder.path()).substr(0, 4), "step");
+  remove_abandoned(folder.path());
+  EXPECT_EQ(describe_newest(folder.path()), newest);
+  return killed;
+}
+
+TEST_P(KilledInOpTest, TheOldOrTheNewIsThere) {
+  const Disk before = disk_before(GetParam());
+  for (const Attempt attempt : {Attempt{3}, Attempt{2}}) {
+    for (const Deed deed : {Deed::kKill, Deed::kKillAfter}) {
+      const int64_t stride = is_torture() ? 1 : 5;
+      int64_t at = 1;
+      while (killed_in(deed, at, attempt, before, GetParam())) at += stride;
+      std::cout << (at - 1) / stride << " operations killed in turn" << std::endl;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Ranks, KilledInOpTest, testing::Values(1, 2));
+
+/// Looking for the newest checkpoint while the disk fails: the newest, the one before
+/// it with a complaint, or an error; never something else.
+TEST(FailingReadsTest, NeverGiveAnythingElse) {
+  const MemoryFolder folder;
+  write_disk(disk_before(2), folder.path());
+  for (const bool for_ever : {false, true}) {
+    FileFault fault;
+    fault.deed = Deed::kFail;
+    fault.for_ever = for_ever;
+    std::string struck;
+    do {
+      set_file_fault(fault);
+      std::vector<std::string> complaints;
+      std::string found;
+      try {
+        found = newest_valid(folder.path(), &complaints);
+      } catch (const DataError&) {
+        found = "refused";
+      }
+      struck = struck_file_op();
+      set_file_fault({});
+      if (found == "refused") continue;
+      const std::string what = describe(found);
+      EXPECT_TRUE(what == kBefore || (what == "step 1, variant 1" && !complaints.empty())) << what;
+    } while (++fault.at, !struck.empty());
+  }
+}
+
+}  // namespace
+}  // namespace switchyard
