@@ -6,7 +6,6 @@
 #include <numeric>
 
 #include "distributed/check_mpi.h"
-#include "metrics/span.h"
 
 namespace switchyard {
 namespace {
@@ -63,6 +62,8 @@ class OwnedType {
   MPI_Datatype type_ = MPI_DATATYPE_NULL;
 };
 
+int64_t bytes_in(const at::Tensor& x) { return static_cast<int64_t>(x.nbytes()); }
+
 char* bytes_of(const at::Tensor& x) { return static_cast<char*>(x.data_ptr()); }
 
 std::vector<int64_t> prefix_sums(const std::vector<int64_t>& counts) {
@@ -89,7 +90,7 @@ class MpiCommunicator final : public Communicator {
   }
 
   void all_reduce(at::Tensor& x, ReduceOp op, const char* purpose) override {
-    const Span span(elapsed_ms());
+    const Collective call(*this, "all-reduce", purpose, bytes_in(x));
     check_contract(x);
     for_each_round(x.numel(), [&](int64_t begin, int count) {
       check_mpi(MPI_Allreduce(MPI_IN_PLACE, bytes_of(x) + begin * x.element_size(), count,
@@ -99,7 +100,7 @@ class MpiCommunicator final : public Communicator {
   }
 
   void reduce_scatter(const at::Tensor& input, at::Tensor& output, const char* purpose) override {
-    const Span span(elapsed_ms());
+    const Collective call(*this, "reduce-scatter", purpose, bytes_in(input));
     check_contract(input);
     check_contract(output);
     const int64_t piece = output.numel();
@@ -136,7 +137,7 @@ class MpiCommunicator final : public Communicator {
   }
 
   void all_gather(const at::Tensor& input, at::Tensor& output, const char* purpose) override {
-    const Span span(elapsed_ms());
+    const Collective call(*this, "all-gather", purpose, bytes_in(input));
     check_contract(input);
     check_contract(output);
     const int64_t piece = input.numel();
@@ -158,17 +159,18 @@ class MpiCommunicator final : public Communicator {
   }
 
   void broadcast(at::Tensor& x, int root, const char* purpose) override {
-    const Span span(elapsed_ms());
+    const Collective call(*this, "broadcast", purpose, bytes_in(x));
     check_contract(x);
     broadcast_range(x, 0, x.numel(), root, purpose);
   }
 
   at::Tensor all_to_all(const at::Tensor& input, const std::vector<int64_t>& send_rows,
                         const std::vector<int64_t>& recv_rows, const char* purpose) override {
-    const Span span(elapsed_ms());
+    const FlightRecord::Rows rows{send_rows, recv_rows};
+    const Collective call(*this, "all-to-all", purpose, bytes_in(input), &rows);
     check_contract(input);
-    const auto total = [](const std::vector<int64_t>& rows) {
-      return std::accumulate(rows.begin(), rows.end(), int64_t{0});
+    const auto total = [](const std::vector<int64_t>& counts) {
+      return std::accumulate(counts.begin(), counts.end(), int64_t{0});
     };
     TORCH_CHECK(input.dim() >= 1 && static_cast<int>(send_rows.size()) == size() &&
                     static_cast<int>(recv_rows.size()) == size() &&
@@ -195,7 +197,7 @@ class MpiCommunicator final : public Communicator {
   }
 
   void barrier(const char* purpose) override {
-    const Span span(elapsed_ms());
+    const Collective call(*this, "barrier", purpose, 0);
     check_mpi(MPI_Barrier(comm_), "MPI_Barrier", purpose);
   }
 
