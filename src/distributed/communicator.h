@@ -55,7 +55,8 @@ class Communicator {
 
   /// Rows of `input` (S, D...) go to the ranks in rank order, send_rows[r] of
   /// them to rank r; returns (sum of recv_rows, D...), in rank order of the
-  /// senders. Both sides know the counts: recv_rows[r] here is send_rows[me] there.
+  /// senders. Both sides know the counts: recv_rows[r] here is send_rows[me] there;
+  /// where they are not, all ranks throw a CommError that names the two.
   virtual at::Tensor all_to_all(const at::Tensor& input, const std::vector<int64_t>& send_rows,
                                 const std::vector<int64_t>& recv_rows, const char* purpose) = 0;
 

@@ -20,18 +20,22 @@ std::string name_of(const Ranks& ranks) {
   return text;
 }
 
-const char* verb(const Ranks& ranks) { return ranks.size() == 1 ? " is " : " are "; }
+const char* is(const Ranks& ranks) { return ranks.size() == 1 ? " is " : " are "; }
 
 /// Who says what: ranks by something they should agree on.
 using Parties = std::map<std::string, Ranks>;
 
-/// "rank 1 called A, ranks 0, 2, 3 B", the smallest party first.
-std::string tell_apart(const Parties& parties, const std::string& did) {
+/// "rank 1 called A, ranks 0, 2, 3 called B", the smallest party first. Without a verb
+/// it is "is" or "are".
+std::string tell_apart(const Parties& parties, const char* verb = nullptr) {
   std::vector<std::pair<std::string, Ranks>> sorted(parties.begin(), parties.end());
-  std::ranges::stable_sort(sorted, {}, [](const auto& party) { return party.second.size(); });
+  std::ranges::sort(sorted, {}, [](const auto& party) {
+    return std::pair(party.second.size(), party.second[0]->rank);
+  });
   std::string text;
   for (const auto& [what, ranks] : sorted) {
-    text += (text.empty() ? "" : ", ") + name_of(ranks) + " " + did + " " + what;
+    if (!text.empty()) text += ", ";
+    text += name_of(ranks) + (verb == nullptr ? is(ranks) : verb) + what;
   }
   return text;
 }
@@ -89,8 +93,8 @@ std::string stopped_or_gone(const std::vector<SeenRank>& ranks) {
     if (seen.process == ProcessState::kGone) gone.push_back(&seen.state);
   }
   std::string text;
-  if (!stopped.empty()) text = name_of(stopped) + verb(stopped) + "stopped (SIGSTOP or a debugger)";
-  if (!gone.empty()) text += (text.empty() ? "" : ", ") + name_of(gone) + verb(gone) + "gone";
+  if (!stopped.empty()) text = name_of(stopped) + is(stopped) + "stopped (SIGSTOP or a debugger)";
+  if (!gone.empty()) text += (text.empty() ? "" : ", ") + name_of(gone) + is(gone) + "gone";
   return text;
 }
 
@@ -108,7 +112,7 @@ std::string different_calls(const Group& group) {
       if (call != nullptr) parties[signature(*call)].push_back(rank);
     }
     if (parties.size() > 1) {
-      return tell_apart(parties, "called") + ": one skipped a collective or called another";
+      return tell_apart(parties, " called ") + ": one skipped a collective or called another";
     }
   }
   return "";
@@ -161,7 +165,7 @@ std::string by_whereabouts(const std::vector<SeenRank>& ranks, const std::vector
   Ranks outside = waited_for(groups);
   std::erase_if(outside, [](const RankState* rank) { return rank->inside() != nullptr; });
   if (!outside.empty() && outside.size() < ranks.size()) {
-    return name_of(outside) + verb(outside) + "outside all collectives while the others wait";
+    return name_of(outside) + is(outside) + "outside all collectives while the others wait";
   }
   Parties parties;
   for (const SeenRank& seen : ranks) {
@@ -169,7 +173,9 @@ std::string by_whereabouts(const std::vector<SeenRank>& ranks, const std::vector
     parties[inside == nullptr ? "outside all collectives" : "in " + describe(*inside)].push_back(
         &seen.state);
   }
-  if (parties.size() > 1) return tell_apart(parties, "waits");
+  if (parties.size() > 1) {
+    return tell_apart(parties) + ": they wait for each other, one skipped a collective";
+  }
   return "all ranks are " + parties.begin()->first;
 }
 

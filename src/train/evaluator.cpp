@@ -62,6 +62,7 @@ EvalMetrics evaluate(Session& session, const std::string& data_dir, const std::s
   const int64_t per_rank = session.config().train.micro_batch_size;
   LossSum sum;
   for (int64_t begin = 0; begin < total; begin += per_rank * world.size()) {
+    const FlightRecord::Phase phase(session.record(), "evaluate");
     const int64_t mine = std::min(begin + world.rank() * per_rank, total);
     const LossSum part =
         loss_of(session, samples.read(mine, std::min(per_rank, total - mine)), dataset.meta().eos);
