@@ -300,8 +300,11 @@ void describe(Visitor& visit, Section& checkpoint) {
 template <typename Visitor, SectionOf<WatchdogConfig> Section>
 void describe(Visitor& visit, Section& watchdog) {
   visit("timeout_seconds", watchdog.timeout_seconds, count(0),
-        "Reserved: nothing ends a collective that hangs today; mpirun ends the job of a rank that "
-        "dies.");
+        "End the job (code 75) when a rank has made no progress for so long: no phase, step or "
+        "collective began or ended. Above the longest of them: the slowest rank's forward or "
+        "backward, and a pause of the file system while data is read. 0: never.");
+  visit("save_timeout_seconds", watchdog.save_timeout_seconds, count(0),
+        "The same while a checkpoint is saved or loaded. 0: never.");
 }
 
 template <typename Visitor, SectionOf<RunConfig> Section>
@@ -315,7 +318,7 @@ void describe(Visitor& visit, Section& config) {
   visit.section("optim", config.optim, "The update.");
   visit.section("train", config.train, "Steps, batches and arithmetic.");
   visit.section("checkpoint", config.checkpoint, "Saving, and starting from a save.");
-  visit.section("watchdog", config.watchdog, "Hangs.");
+  visit.section("watchdog", config.watchdog, "Hangs and lost ranks.");
 }
 
 }  // namespace switchyard

@@ -182,6 +182,7 @@ struct CheckpointConfig {
 
 struct WatchdogConfig {
   int64_t timeout_seconds = 300;
+  int64_t save_timeout_seconds = 1800;
   bool operator==(const WatchdogConfig&) const = default;
 };
 

@@ -18,6 +18,26 @@ std::string to_text(const at::Tensor& bytes, int64_t begin, int64_t size) {
 
 }  // namespace
 
+void Communicator::note_in(FlightRecord& record, Members members) {
+  record_ = &record;
+  number_in_record_ = record.add_communicator(name_, members);
+}
+
+Communicator::Collective::Collective(Communicator& communicator, const char* op,
+                                     const char* purpose, int64_t bytes,
+                                     const FlightRecord::Rows* rows)
+    : communicator_(communicator), start_(Clock::now()) {
+  FlightRecord* record = communicator.record_;
+  if (record == nullptr) return;
+  ticket_ = record->enter(communicator.number_in_record_, op, purpose, bytes, rows);
+}
+
+Communicator::Collective::~Collective() {
+  const double ms = std::chrono::duration<double, std::milli>(Clock::now() - start_).count();
+  communicator_.milliseconds_ += ms;
+  if (communicator_.record_ != nullptr) communicator_.record_->leave(ticket_, ms);
+}
+
 std::string broadcast_text(Communicator& communicator, const std::string& text, int root,
                            const char* purpose) {
   at::Tensor size = at::full({1}, static_cast<int64_t>(text.size()), at::kLong);

@@ -2,9 +2,12 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <vector>
+
+#include "distributed/flight_record.h"
 
 namespace switchyard {
 
@@ -32,6 +35,10 @@ class Communicator {
   /// for the others included.
   double milliseconds() const { return milliseconds_; }
 
+  /// Notes this communicator's collectives in `record` from now on, whose world ranks
+  /// are `members`. The record must outlive it. Local.
+  void note_in(FlightRecord& record, Members members);
+
   /// In place. bfloat16 is summed in float32, pair by pair.
   virtual void all_reduce(at::Tensor& x, ReduceOp op, const char* purpose) = 0;
 
@@ -48,7 +55,8 @@ class Communicator {
 
   /// Rows of `input` (S, D...) go to the ranks in rank order, send_rows[r] of
   /// them to rank r; returns (sum of recv_rows, D...), in rank order of the
-  /// senders. Both sides know the counts: recv_rows[r] here is send_rows[me] there.
+  /// senders. Both sides know the counts: recv_rows[r] here is send_rows[me] there;
+  /// where they are not, all ranks throw a CommError that names the two.
   virtual at::Tensor all_to_all(const at::Tensor& input, const std::vector<int64_t>& send_rows,
                                 const std::vector<int64_t>& recv_rows, const char* purpose) = 0;
 
@@ -58,13 +66,32 @@ class Communicator {
   Communicator(int rank, int size, std::string name)
       : rank_(rank), size_(size), name_(std::move(name)) {}
 
-  /// What an implementation's spans add to; see milliseconds().
-  double& elapsed_ms() { return milliseconds_; }
+  /// The scope of one collective, for implementations: it is timed, and noted in the
+  /// flight record if there is one.
+  ///
+  ///   op     "all-to-all", as messages call it
+  ///   bytes  this rank brings; what it gets in a broadcast
+  class Collective {
+   public:
+    Collective(Communicator& communicator, const char* op, const char* purpose, int64_t bytes,
+               const FlightRecord::Rows* rows = nullptr);
+    ~Collective();
+    Collective(const Collective&) = delete;
+    Collective& operator=(const Collective&) = delete;
+
+   private:
+    using Clock = std::chrono::steady_clock;
+    Communicator& communicator_;
+    int64_t ticket_ = 0;
+    const Clock::time_point start_;
+  };
 
  private:
   int rank_, size_;
   std::string name_;
   double milliseconds_ = 0;
+  FlightRecord* record_ = nullptr;
+  int number_in_record_ = 0;
 };
 
 /// `text` of rank `root` on every rank. Collective.

@@ -6,7 +6,6 @@
 #include <numeric>
 
 #include "distributed/check_mpi.h"
-#include "metrics/span.h"
 
 namespace switchyard {
 namespace {
@@ -63,7 +62,17 @@ class OwnedType {
   MPI_Datatype type_ = MPI_DATATYPE_NULL;
 };
 
+int64_t bytes_in(const at::Tensor& x) { return static_cast<int64_t>(x.nbytes()); }
+
 char* bytes_of(const at::Tensor& x) { return static_cast<char*>(x.data_ptr()); }
+
+/// A number that looks random, of a pair of ranks and what passes between them.
+uint64_t mix(int pair, int64_t rows) {
+  uint64_t x = (static_cast<uint64_t>(pair) << 40U) + static_cast<uint64_t>(rows);
+  x = (x ^ (x >> 30U)) * 0xbf58476d1ce4e5b9U;  // splitmix64
+  x = (x ^ (x >> 27U)) * 0x94d049bb133111ebU;
+  return x ^ (x >> 31U);
+}
 
 std::vector<int64_t> prefix_sums(const std::vector<int64_t>& counts) {
   std::vector<int64_t> begins(counts.size());
@@ -89,7 +98,7 @@ class MpiCommunicator final : public Communicator {
   }
 
   void all_reduce(at::Tensor& x, ReduceOp op, const char* purpose) override {
-    const Span span(elapsed_ms());
+    const Collective call(*this, "all-reduce", purpose, bytes_in(x));
     check_contract(x);
     for_each_round(x.numel(), [&](int64_t begin, int count) {
       check_mpi(MPI_Allreduce(MPI_IN_PLACE, bytes_of(x) + begin * x.element_size(), count,
@@ -99,7 +108,7 @@ class MpiCommunicator final : public Communicator {
   }
 
   void reduce_scatter(const at::Tensor& input, at::Tensor& output, const char* purpose) override {
-    const Span span(elapsed_ms());
+    const Collective call(*this, "reduce-scatter", purpose, bytes_in(input));
     check_contract(input);
     check_contract(output);
     const int64_t piece = output.numel();
@@ -136,7 +145,7 @@ class MpiCommunicator final : public Communicator {
   }
 
   void all_gather(const at::Tensor& input, at::Tensor& output, const char* purpose) override {
-    const Span span(elapsed_ms());
+    const Collective call(*this, "all-gather", purpose, bytes_in(input));
     check_contract(input);
     check_contract(output);
     const int64_t piece = input.numel();
@@ -158,17 +167,18 @@ class MpiCommunicator final : public Communicator {
   }
 
   void broadcast(at::Tensor& x, int root, const char* purpose) override {
-    const Span span(elapsed_ms());
+    const Collective call(*this, "broadcast", purpose, bytes_in(x));
     check_contract(x);
     broadcast_range(x, 0, x.numel(), root, purpose);
   }
 
   at::Tensor all_to_all(const at::Tensor& input, const std::vector<int64_t>& send_rows,
                         const std::vector<int64_t>& recv_rows, const char* purpose) override {
-    const Span span(elapsed_ms());
+    const FlightRecord::Rows rows{send_rows, recv_rows};
+    const Collective call(*this, "all-to-all", purpose, bytes_in(input), &rows);
     check_contract(input);
-    const auto total = [](const std::vector<int64_t>& rows) {
-      return std::accumulate(rows.begin(), rows.end(), int64_t{0});
+    const auto total = [](const std::vector<int64_t>& counts) {
+      return std::accumulate(counts.begin(), counts.end(), int64_t{0});
     };
     TORCH_CHECK(input.dim() >= 1 && static_cast<int>(send_rows.size()) == size() &&
                     static_cast<int>(recv_rows.size()) == size() &&
@@ -183,19 +193,21 @@ class MpiCommunicator final : public Communicator {
         OwnedType::contiguous(static_cast<int>(row_elements), type_of(input), purpose);
 
     // All ranks take the same way: rounds as soon as one of them needs rounds.
-    int64_t most = std::max(input.size(0), output.size(0));
-    check_mpi(MPI_Allreduce(MPI_IN_PLACE, &most, 1, MPI_INT64_T, MPI_MAX, comm_), "MPI_Allreduce",
+    const bool fits = std::max(input.size(0), output.size(0)) <= round_limit_;
+    uint64_t sums[] = {fits ? 0U : 1U, unmatched_rows(send_rows, recv_rows)};
+    check_mpi(MPI_Allreduce(MPI_IN_PLACE, sums, 2, MPI_UINT64_T, MPI_SUM, comm_), "MPI_Allreduce",
               purpose);
-    if (most <= round_limit_) {
+    if (sums[1] != 0) throw_unmatched(send_rows, recv_rows, purpose);
+    if (sums[0] == 0) {
       exchange_at_once(input, send_rows, output, recv_rows, row.get(), purpose);
     } else {
-      exchange_in_rounds(input, send_rows, output, recv_rows, row.get(), most, purpose);
+      exchange_in_rounds(input, send_rows, output, recv_rows, row.get(), purpose);
     }
     return output;
   }
 
   void barrier(const char* purpose) override {
-    const Span span(elapsed_ms());
+    const Collective call(*this, "barrier", purpose, 0);
     check_mpi(MPI_Barrier(comm_), "MPI_Barrier", purpose);
   }
 
@@ -246,6 +258,41 @@ class MpiCommunicator final : public Communicator {
     });
   }
 
+  /// Sums to 0 over the ranks (mod 2^64) when every rank expects what the others send:
+  /// MPI itself may hang, or leave rows unwritten without a word.
+  uint64_t unmatched_rows(const std::vector<int64_t>& send_rows,
+                          const std::vector<int64_t>& recv_rows) const {
+    uint64_t sum = 0;
+    for (int peer = 0; peer < size(); ++peer) {
+      sum += mix(rank() * size() + peer, send_rows[peer]);
+      sum -= mix(peer * size() + rank(), recv_rows[peer]);
+    }
+    return sum;
+  }
+
+  /// Names the first pair of ranks that do not agree. Collective.
+  [[noreturn]] void throw_unmatched(const std::vector<int64_t>& send_rows,
+                                    const std::vector<int64_t>& recv_rows, const char* purpose) {
+    const auto gather = [&](const std::vector<int64_t>& mine) {
+      std::vector<int64_t> all(static_cast<size_t>(size()) * size());
+      check_mpi(
+          MPI_Allgather(mine.data(), size(), MPI_INT64_T, all.data(), size(), MPI_INT64_T, comm_),
+          "MPI_Allgather", purpose);
+      return all;
+    };
+    const std::vector<int64_t> sent = gather(send_rows), expected = gather(recv_rows);
+    for (int from = 0; from < size(); ++from) {
+      for (int to = 0; to < size(); ++to) {
+        const int64_t rows = sent[from * size() + to], wanted = expected[to * size() + from];
+        if (rows == wanted) continue;
+        throw CommError(std::string("all-to-all, ") + purpose + ": rank " + std::to_string(from) +
+                        " of " + name() + " sends " + std::to_string(rows) + " rows to rank " +
+                        std::to_string(to) + ", which expects " + std::to_string(wanted));
+      }
+    }
+    throw CommError(std::string("all-to-all, ") + purpose + ": the row counts were corrupted");
+  }
+
   void exchange_at_once(const at::Tensor& input, const std::vector<int64_t>& send_rows,
                         at::Tensor& output, const std::vector<int64_t>& recv_rows, MPI_Datatype row,
                         const char* purpose) {
@@ -263,7 +310,10 @@ class MpiCommunicator final : public Communicator {
   /// datatype (MPI_Aint bytes) and the call itself displaces nothing.
   void exchange_in_rounds(const at::Tensor& input, const std::vector<int64_t>& send_rows,
                           at::Tensor& output, const std::vector<int64_t>& recv_rows,
-                          MPI_Datatype row, int64_t most, const char* purpose) {
+                          MPI_Datatype row, const char* purpose) {
+    int64_t most = std::max(input.size(0), output.size(0));
+    check_mpi(MPI_Allreduce(MPI_IN_PLACE, &most, 1, MPI_INT64_T, MPI_MAX, comm_), "MPI_Allreduce",
+              purpose);
     const int64_t row_bytes = input.element_size() * c10::multiply_integers(input.sizes().slice(1));
     const auto send_at = prefix_sums(send_rows), recv_at = prefix_sums(recv_rows);
     const std::vector<int> no_displacement(size(), 0);

@@ -26,7 +26,11 @@ bool was_launched() {
 }  // namespace
 
 Runtime::Runtime(int& argc, char**& argv) : launched_(was_launched()) {
-  if (!launched_) return;
+  if (launched_) start_mpi(argc, argv);
+  record_ = std::make_unique<FlightRecord>(rank_, world_size_);
+}
+
+void Runtime::start_mpi(int& argc, char**& argv) {
   int provided = 0;
   MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &provided);
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
@@ -39,6 +43,7 @@ Runtime::Runtime(int& argc, char**& argv) : launched_(was_launched()) {
 }
 
 Runtime::~Runtime() {
+  record_->set_status(RankStatus::kFinished);
   if (launched_) MPI_Finalize();
 }
 
@@ -55,11 +60,18 @@ Mesh Runtime::make_mesh(const ParallelConfig& parallel) const {
   }
   const int EDP = world_size_ / EP;
   const bool expert_inner = parallel.order == "expert_inner";
+  const int inner = expert_inner ? EP : EDP;  // ranks of a group of neighbours
   const int ep = expert_inner ? rank_ % EP : rank_ / EDP;
   const int edp = expert_inner ? rank_ / EP : rank_ % EDP;
   Mesh mesh{make_mpi_communicator(MPI_COMM_WORLD, 0, rank_, "world"),
             make_mpi_communicator(MPI_COMM_WORLD, edp, ep, "expert parallel"),
             make_mpi_communicator(MPI_COMM_WORLD, ep, edp, "expert data parallel")};
+  const Members world{0, 1, world_size_};
+  const Members neighbours{rank_ - rank_ % inner, 1, inner};
+  const Members strided{rank_ % inner, inner, world_size_ / inner};
+  mesh.world->note_in(*record_, world);
+  mesh.expert->note_in(*record_, expert_inner ? neighbours : strided);
+  mesh.data->note_in(*record_, expert_inner ? strided : neighbours);
   for (Communicator* group : {mesh.world.get(), mesh.expert.get(), mesh.data.get()}) {
     group->barrier("warm-up");
   }
@@ -67,9 +79,10 @@ Mesh Runtime::make_mesh(const ParallelConfig& parallel) const {
 }
 
 void Runtime::abort_job(const std::string& what, int exit_code) const {
+  record_->set_status(RankStatus::kEnding);
   if (rank_ > 0) std::this_thread::sleep_for(std::chrono::seconds(1));
   const std::string who = world_size_ > 1 ? "rank " + std::to_string(rank_) + ": " : "";
-  std::fprintf(stderr, "switchyard: %s%s\n", who.c_str(), what.c_str());
+  std::fprintf(stderr, "switchyard: %s%s%s\n", who.c_str(), what.c_str(), record_->where().c_str());
   std::fflush(stderr);
   if (launched_) MPI_Abort(MPI_COMM_WORLD, exit_code);
   std::_Exit(exit_code);

@@ -1,8 +1,10 @@
 #pragma once
 
+#include <memory>
 #include <string>
 
 #include "config/run_config.h"
+#include "distributed/flight_record.h"
 #include "distributed/mesh.h"
 
 namespace switchyard {
@@ -24,20 +26,28 @@ class Runtime {
   /// Ranks of this job on this host.
   int local_size() const { return local_size_; }
 
+  /// What this rank is doing, for messages and for the watchdog; see there. The
+  /// communicators of `make_mesh` note their collectives in it.
+  FlightRecord& record() const { return *record_; }
+
   /// Makes every communicator of the run and warms each with a barrier; none is
   /// made later. Collective over all ranks. Throws ConfigError when the world is
   /// not a multiple of `parallel.expert`.
   Mesh make_mesh(const ParallelConfig& parallel) const;
 
-  /// Prints `what` and ends every rank of the job with `exit_code`: one rank's
+  /// Prints `what` with the record's step, phase and last checkpoint, and ends every
+  /// rank of the job with `exit_code`: one rank's
   /// failure has to end the job, the others wait for it in a collective. Ranks
   /// above 0 wait a second first, so that a failure that all ranks share (a
   /// config error) is told once.
   [[noreturn]] void abort_job(const std::string& what, int exit_code) const;
 
  private:
+  void start_mpi(int& argc, char**& argv);
+
   bool launched_ = false;
   int rank_ = 0, world_size_ = 1, local_size_ = 1;
+  std::unique_ptr<FlightRecord> record_;
 };
 
 }  // namespace switchyard

@@ -63,6 +63,7 @@ std::optional<EvalMetrics> evaluate(Session& session, const std::string& data_di
   const int64_t per_rank = session.config().train.micro_batch_size;
   LossSum sum;
   for (int64_t begin = 0; begin < total; begin += per_rank * world.size()) {
+    const FlightRecord::Phase phase(session.record(), "evaluate");
     if (stop && stop()) return std::nullopt;
     const int64_t mine = std::min(begin + world.rank() * per_rank, total);
     const LossSum part =

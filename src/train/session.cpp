@@ -56,6 +56,7 @@ void resolve_vocabulary(ModelConfig& model, int64_t data_vocab_size) {
 
 Session::Session(const Runtime& runtime, const RunConfig& config)
     : config_(config),
+      record_(runtime.record()),
       mesh_(runtime.make_mesh(config.parallel)),
       size_(model_size(config.model, config.moe, config.data.sequence_length)),
       optimizer_{config.optim.betas.at(0), config.optim.betas.at(1), config.optim.eps,

@@ -42,6 +42,8 @@ class Session {
   const Progress& progress() const { return progress_; }
   const ModelSize& size() const { return size_; }
   const AdamW& optimizer() const { return optimizer_; }
+  /// What this rank is doing: phases are entered and the step is told here.
+  FlightRecord& record() const { return record_; }
   bool is_root() const { return mesh_.world->rank() == 0; }
 
   int64_t sequences_per_rank() const {
@@ -53,6 +55,7 @@ class Session {
 
  private:
   RunConfig config_;
+  FlightRecord& record_;
   Mesh mesh_;
   ParameterStore store_;
   std::unique_ptr<Decoder> decoder_;

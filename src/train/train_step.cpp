@@ -84,8 +84,10 @@ void reduce_sums(Sums& sums, Communicator& world, StepReport& report) {
 StepCounts count_step(Session& session, const std::vector<MicroBatch>& batches) {
   const c10::NoGradGuard no_grad;
   StepCounts counts;
-  for (const MicroBatch& batch : batches)
+  for (const MicroBatch& batch : batches) {
+    const FlightRecord::Phase phase(session.record(), "forward");
     add_counts(session.decoder().forward(batch.input).routers, counts);
+  }
   reduce_counts(counts, *session.mesh().world, "routing counts of the counting pass");
   return counts;
 }
@@ -160,6 +162,7 @@ StepReport compute_gradients(Session& session, const std::vector<MicroBatch>& ba
     Tensor objective;
     {
       const Span span(report.phases.forward_ms);
+      const FlightRecord::Phase phase(session.record(), "forward");
       const DecoderOutput output = session.decoder().forward(batch.input);
       const Tensor loss =
           cross_entropy_sum(session.decoder().logits(output.hidden_TD), batch.targets_T) /
@@ -174,9 +177,11 @@ StepReport compute_gradients(Session& session, const std::vector<MicroBatch>& ba
       trace_routing(output.routers, batch, trace);
     }
     const Span span(report.phases.backward_ms);
+    const FlightRecord::Phase phase(session.record(), "backward");
     torch::autograd::backward({objective}, {});
   }
 
+  const FlightRecord::Phase phase(session.record(), "reduce");
   reduce_sums(sums, *session.mesh().world, report);
   reduce_gradients(session.store());
   report.norms = gradient_norms(session.store(), *session.mesh().world);
@@ -190,6 +195,7 @@ namespace {
 /// Clips, updates, publishes, and moves the router's state on.
 void apply_update(Session& session, StepReport& report) {
   const Span span(report.phases.optimizer_ms);
+  const FlightRecord::Phase phase(session.record(), "optimizer");
   const RunConfig& config = session.config();
   Progress& progress = session.progress();
   const double scale = clip_coefficient(report.norms.total, config.optim.grad_clip);

@@ -14,7 +14,7 @@ TEST(Keys, AreUniqueAndHoldTheContract) {
        {"run.seed", "data.path", "data.path.weight", "model.rms_norm_eps", "moe.router.jitter_eps",
         "moe.capacity.multiple_of", "moe.balance.layer_reduce", "moe.shared_experts.gated",
         "optim.lr_scale", "optim.schedule.min_lr_ratio", "train.check_replicas_interval",
-        "checkpoint.load_from", "watchdog.timeout_seconds"}) {
+        "checkpoint.load_from", "watchdog.timeout_seconds", "watchdog.save_timeout_seconds"}) {
     EXPECT_TRUE(paths.contains(path)) << path;
   }
 }

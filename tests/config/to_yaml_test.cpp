@@ -83,6 +83,7 @@ RunConfig other_config() {
                   .check_replicas_interval = 20};
   config.checkpoint = {50, 9, false, "runs/other"};
   config.watchdog.timeout_seconds = 30;
+  config.watchdog.save_timeout_seconds = 60;
   return config;
 }
 

@@ -277,6 +277,27 @@ TEST(MpiCommunicatorTest, AnErrorOfMpiNamesTheCallAndThePurpose) {
   }
 }
 
+TEST(MpiCommunicatorTest, RowsThatNobodyExpectsAreToldOnEveryRank) {
+  for (const int64_t limit : {kAtOnce, kInRounds}) {
+    const auto world = make_world(limit);
+    const int size = world->size(), last = size - 1;
+    std::vector<int64_t> send(size, 1);
+    const std::vector<int64_t> recv(size, 1);
+    if (world->rank() == last) send[0] = 3;
+    const int64_t rows = std::accumulate(send.begin(), send.end(), int64_t{0});
+    try {
+      world->all_to_all(at::ones({rows, 2}), send, recv, "dispatch in layer 3");
+      ADD_FAILURE() << "no error";
+    } catch (const CommError& error) {
+      EXPECT_EQ(std::string(error.what()), "all-to-all, dispatch in layer 3: rank " +
+                                               std::to_string(last) +
+                                               " of world sends 3 rows to rank 0, which expects 1");
+    }
+    const std::vector<int64_t> ones(size, 1);  // the communicator is as good as before
+    EXPECT_TRUE(same(world->all_to_all(at::ones({size}), ones, ones, "again"), at::ones({size})));
+  }
+}
+
 TEST(MpiCommunicatorTest, ABrokenContractIsToldBeforeAnythingIsSent) {
   const auto world = make_world(kAtOnce);
   const int size = world->size();

@@ -3,7 +3,10 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "base/error.h"
+#include "distributed/rank_state.h"
 #include "support/mpi_main.h"
 
 namespace switchyard {
@@ -32,6 +35,35 @@ TEST(RuntimeTest, KnowsItsPlaceOnThisHost) {
   EXPECT_EQ(mesh.world->name(), "world");
   EXPECT_EQ(mesh.expert->name(), "expert parallel");
   EXPECT_EQ(mesh.data->name(), "expert data parallel");
+}
+
+TEST(RuntimeTest, TheRecordKnowsTheGroupsAndTheirCollectives) {
+  const Runtime& runtime = test_runtime();
+  const int rank = runtime.rank(), W = runtime.world_size();
+  for (const std::string order : {"expert_inner", "data_inner"}) {
+    for (int EP = 1; EP <= W; EP *= 2) {
+      const Mesh mesh = runtime.make_mesh({EP, order});
+      const RankState state = parse_flight_record(runtime.record().text());
+      EXPECT_EQ(state.rank, rank);
+      for (Communicator* group : {mesh.world.get(), mesh.expert.get(), mesh.data.get()}) {
+        const auto known =
+            std::ranges::find(state.communicators, group->name(), &RecordedCommunicator::name);
+        ASSERT_NE(known, state.communicators.end());
+        const Members noted = known->members;
+        EXPECT_EQ(members(*group), strided(noted.first, noted.stride, noted.count)) << EP;
+      }
+      ASSERT_GE(state.collectives.size(), 3U);
+      EXPECT_EQ(describe(state.collectives.back()),
+                "barrier #1 \"warm-up\" of expert data parallel");
+    }
+  }
+  const Mesh mesh = runtime.make_mesh({});
+  at::Tensor x = at::ones({4});
+  mesh.world->all_reduce(x, ReduceOp::kSum, "four numbers");
+  const RankState state = parse_flight_record(runtime.record().text());
+  EXPECT_EQ(describe(state.collectives.back()), "all-reduce #2 \"four numbers\" of world");
+  EXPECT_EQ(state.collectives.back().bytes, 16);
+  EXPECT_EQ(state.inside(), nullptr);
 }
 
 TEST(RuntimeTest, ExpertInnerPutsNeighboursIntoOneExpertGroup) {
