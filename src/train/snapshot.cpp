@@ -178,7 +178,7 @@ std::vector<OwnedSlice> owned_slices(Session& session, SliceOf what) {
     const Interval mine = intersect(placed.range, buffer.shard);
     if (mine.empty()) continue;
     if (what == SliceOf::kGradients) {
-      slices.push_back(slice_of(placed, "", buffer.gradients, 0, mine));
+      slices.push_back(slice_of(placed, "", buffer.gradients, buffer.gradient.begin, mine));
       continue;
     }
     slices.push_back(slice_of(placed, "", buffer.weights, 0, mine));
