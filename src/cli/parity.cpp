@@ -160,7 +160,8 @@ Command add_parity(CLI::App& app) {
   command->add_option("--set", flags->sets, "key.path=value over the file; may be repeated")
       ->allow_extra_args(false);
   command->add_option("--layouts", flags->layouts,
-                      "RANKSxEP, comma-separated; RANKSxEPaN for N micro-batches per step "
+                      "RANKSxEP, comma-separated; RANKSxEPaN for N micro-batches per step, zS for "
+                      "ZeRO stage S, as in 4x2a2z2 "
                       "(default: 1x1,2x1,2x2,4x2,4x4)");
   command->add_option("--steps", flags->steps, "Optimizer steps to compare (default: 3)");
   command->add_option("--plant", flags->plant,

@@ -207,10 +207,9 @@ void describe(Visitor& visit, Section& parallel) {
 
 template <typename Visitor, SectionOf<ZeroConfig> Section>
 void describe(Visitor& visit, Section& zero) {
-  visit("stage", zero.stage,
-        between(0, 1).refuse("2", "is not built yet; use 1").refuse("3", "is not built yet; use 1"),
+  visit("stage", zero.stage, between(0, 2).refuse("3", "is not built yet; use 2"),
         "What is partitioned over the ranks that hold the same weights: 0 nothing, 1 the "
-        "optimizer's state.");
+        "optimizer's state, 2 the gradients too, which costs a reduction per micro-batch.");
 }
 
 template <typename Visitor, SectionOf<ScheduleConfig> Section>

@@ -46,6 +46,13 @@ class Communicator {
   /// ranks of the r-th piece. `output` may be that piece of `input` itself.
   virtual void reduce_scatter(const at::Tensor& input, at::Tensor& output, const char* purpose) = 0;
 
+  /// The same with pieces of different lengths: rank r receives the sum of the
+  /// next counts[r] elements, which may be none. The counts add up to input.numel()
+  /// and are the same on every rank; `output` has counts[rank()] elements and is no
+  /// part of `input`.
+  virtual void reduce_scatter_uneven(const at::Tensor& input, const std::vector<int64_t>& counts,
+                                     at::Tensor& output, const char* purpose) = 0;
+
   /// `output` has size() * input.numel() elements, in rank order. `input` may be
   /// this rank's piece of `output` itself.
   virtual void all_gather(const at::Tensor& input, at::Tensor& output, const char* purpose) = 0;

@@ -131,17 +131,27 @@ class MpiCommunicator final : public Communicator {
       output.copy_(received);
       return;
     }
-    for (int target = 0; target < size(); ++target) {
-      for_each_round(piece, [&](int64_t begin, int count) {
-        const char* from = bytes_of(input) + (target * piece + begin) * input.element_size();
-        char* to = bytes_of(output) + begin * output.element_size();
-        const bool here = target == rank();
-        const bool in_place = here && to == from;
-        check_mpi(MPI_Reduce(in_place ? MPI_IN_PLACE : from, here ? to : nullptr, count,
-                             type_of(input), op_of(input, ReduceOp::kSum), target, comm_),
-                  "MPI_Reduce", purpose);
-      });
+    reduce_in_rounds(input, std::vector<int64_t>(size(), piece), output, purpose);
+  }
+
+  void reduce_scatter_uneven(const at::Tensor& input, const std::vector<int64_t>& counts,
+                             at::Tensor& output, const char* purpose) override {
+    const Span span(elapsed_ms());
+    check_contract(input);
+    check_contract(output);
+    const int64_t total = std::accumulate(counts.begin(), counts.end(), int64_t{0});
+    TORCH_CHECK(static_cast<int>(counts.size()) == size() && total == input.numel() &&
+                    counts[rank()] == output.numel() && input.dtype() == output.dtype(),
+                "reduce_scatter: ", counts.size(), " pieces of ", total, " elements in all for ",
+                input.numel(), " elements over ", size(), " ranks");
+    if (total > round_limit_) {
+      reduce_in_rounds(input, counts, output, purpose);
+      return;
     }
+    const std::vector<int> pieces(counts.begin(), counts.end());
+    check_mpi(MPI_Reduce_scatter(bytes_of(input), bytes_of(output), pieces.data(), type_of(input),
+                                 op_of(input, ReduceOp::kSum), comm_),
+              "MPI_Reduce_scatter", purpose);
   }
 
   void all_gather(const at::Tensor& input, at::Tensor& output, const char* purpose) override {
@@ -247,6 +257,23 @@ class MpiCommunicator final : public Communicator {
   void for_each_round(int64_t total, const Round& round) const {
     for (int64_t begin = 0; begin < total; begin += round_limit_) {
       round(begin, static_cast<int>(std::min(round_limit_, total - begin)));
+    }
+  }
+
+  /// A reduce-scatter of any length: each piece to its rank, in rounds.
+  void reduce_in_rounds(const at::Tensor& input, const std::vector<int64_t>& counts,
+                        at::Tensor& output, const char* purpose) {
+    const std::vector<int64_t> first = prefix_sums(counts);
+    for (int target = 0; target < size(); ++target) {
+      for_each_round(counts[target], [&](int64_t begin, int count) {
+        const char* from = bytes_of(input) + (first[target] + begin) * input.element_size();
+        char* to = bytes_of(output) + begin * output.element_size();
+        const bool here = target == rank();
+        const bool in_place = here && to == from;
+        check_mpi(MPI_Reduce(in_place ? MPI_IN_PLACE : from, here ? to : nullptr, count,
+                             type_of(input), op_of(input, ReduceOp::kSum), target, comm_),
+                  "MPI_Reduce", purpose);
+      });
     }
   }
 

@@ -14,6 +14,12 @@ class SoloCommunicator final : public Communicator {
                       const char* /*purpose*/) override {
     if (input.data_ptr() != output.data_ptr()) output.copy_(input.view_as(output));
   }
+  void reduce_scatter_uneven(const at::Tensor& input, const std::vector<int64_t>& counts,
+                             at::Tensor& output, const char* /*purpose*/) override {
+    TORCH_CHECK(counts.size() == 1 && counts[0] == input.numel(),
+                "reduce_scatter in a world of one: the only piece is the input");
+    output.copy_(input.view_as(output));
+  }
   void all_gather(const at::Tensor& input, at::Tensor& output, const char* /*purpose*/) override {
     if (input.data_ptr() != output.data_ptr()) output.copy_(input.view_as(output));
   }

@@ -50,7 +50,8 @@ void AdamW::update(ParameterStore& store, int64_t step, double lr, double gradie
     const int64_t in_state = mine.begin - buffer.state.begin;
     float* weights = buffer.master.defined() ? buffer.master.data_ptr<float>() + in_state
                                              : buffer.weights.data_ptr<float>() + mine.begin;
-    update_interval(weights, buffer.gradients.data_ptr<float>() + mine.begin,
+    update_interval(weights,
+                    buffer.gradients.data_ptr<float>() + (mine.begin - buffer.gradient.begin),
                     buffer.exp_avg.data_ptr<float>() + in_state,
                     buffer.exp_avg_sq.data_ptr<float>() + in_state, mine.size(), factors);
   }

@@ -33,12 +33,17 @@ double sum_of_squares(const at::Tensor& x) {
 void reduce_gradients(ParameterStore& store) {
   // Backward has filled those of frozen parts that share a leaf with others.
   for (const PlacedPart& placed : store.parts()) {
-    if (placed.rule.frozen) store.gradient_of(placed).zero_();
+    if (!placed.rule.frozen) continue;
+    ParameterStore::Buffer& buffer = store.buffer(placed.kind);
+    const Interval held = intersect(placed.range, buffer.gradient);
+    if (held.empty()) continue;
+    buffer.gradients.narrow(0, held.begin - buffer.gradient.begin, held.size()).zero_();
   }
   for (ParameterStore::Buffer& buffer : store.buffers()) {
+    if (buffer.shards_gradients()) continue;  // done during backward
     const char* purpose = buffer.kind == ParameterKind::kDense ? "gradients of dense parameters"
                                                                : "gradients of experts";
-    if (buffer.state.size() == buffer.gradients.numel()) {
+    if (buffer.state.size() == buffer.weights.numel()) {
       buffer.group->all_reduce(buffer.gradients, ReduceOp::kSum, purpose);
     } else {
       at::Tensor own = buffer.gradients.narrow(0, buffer.shard.begin, buffer.shard.size());
@@ -51,8 +56,8 @@ GradientNorms gradient_norms(const ParameterStore& store, Communicator& world) {
   at::Tensor squares = at::zeros({2}, at::kDouble);
   for (const ParameterStore::Buffer& buffer : store.buffers()) {
     const int kind = buffer.kind == ParameterKind::kDense ? 0 : 1;
-    squares[kind] =
-        sum_of_squares(buffer.gradients.narrow(0, buffer.shard.begin, buffer.shard.size()));
+    squares[kind] = sum_of_squares(buffer.gradients.narrow(
+        0, buffer.shard.begin - buffer.gradient.begin, buffer.shard.size()));
   }
   world.all_reduce(squares, ReduceOp::kSum, "gradient norm");
   const double dense = squares[0].item<double>(), expert = squares[1].item<double>();

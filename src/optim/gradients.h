@@ -10,8 +10,9 @@ namespace switchyard {
 /// losses were divided by the whole step's tokens.
 ///
 /// Afterwards a rank's shard of each gradient buffer holds the sum; at ZeRO stage
-/// 0 the whole buffer does. Frozen parts' gradients are zero, so that they count in no
-/// norm. Collective over the group of each kind.
+/// 0 the whole buffer does. At stage 2 backward has brought the sums already, nothing
+/// is sent. Frozen parts' gradients are zero, so that they count in no norm. Collective
+/// over the group of each kind.
 void reduce_gradients(ParameterStore& store);
 
 /// L2 norms over all parameters of the model, each element counted once.

@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 
 #include "base/random.h"
+#include "optim/gradient_sharding.h"
 
 namespace switchyard {
 namespace {
@@ -37,6 +38,16 @@ void fill(at::Tensor& flat, const NamedPart& part, uint64_t seed) {
 }
 
 }  // namespace
+
+ParameterBytes planned_bytes(int64_t dense, int64_t expert, at::ScalarType dtype,
+                             const Partition& partition) {
+  const bool fp32 = dtype == at::kFloat;
+  const int64_t w = fp32 ? 4 : 2, k = fp32 ? 8 : 12;
+  const int64_t held = dense + expert / partition.expert;
+  const int64_t owned = (dense + expert + partition.world - 1) / partition.world;
+  return {w * held, 4 * (partition.zero_stage >= 2 ? owned : held),
+          k * (partition.zero_stage >= 1 ? owned : held)};
+}
 
 at::Tensor ParameterStore::add(ParameterKind kind, std::vector<int64_t> shape,
                                std::vector<NamedPart> parts) {
@@ -85,9 +96,10 @@ ParameterStore::Buffer ParameterStore::make_buffer(ParameterKind kind, int64_t e
   buffer.kind = kind;
   buffer.group = &group;
   buffer.weights = at::zeros({padded}, options.dtype);
-  buffer.gradients = at::zeros({padded}, at::kFloat);
   buffer.shard = {group.rank() * piece, (group.rank() + 1) * piece};
-  buffer.state = options.zero_stage == 0 ? Interval{0, padded} : buffer.shard;
+  buffer.state = options.zero_stage >= 1 ? buffer.shard : Interval{0, padded};
+  buffer.gradient = options.zero_stage >= 2 ? buffer.shard : Interval{0, padded};
+  buffer.gradients = at::zeros({buffer.gradient.size()}, at::kFloat);
   if (options.dtype != at::kFloat) buffer.master = at::zeros({buffer.state.size()}, at::kFloat);
   buffer.exp_avg = at::zeros({buffer.state.size()}, at::kFloat);
   buffer.exp_avg_sq = at::zeros({buffer.state.size()}, at::kFloat);
@@ -120,8 +132,10 @@ void ParameterStore::bind_leaves() {
     for (size_t i = 0; i < leaf.num_parts; ++i)
       all_frozen &= parts_[leaf.first_part + i].rule.frozen;
     leaf.tensor.set_requires_grad(!all_frozen);
-    // Backward adds into this float32 view, whatever the weights' dtype.
-    if (!all_frozen) {
+    if (all_frozen) continue;
+    if (home.shards_gradients()) {
+      shard_gradient_on_arrival(leaf.tensor, range, home);
+    } else {  // backward adds into this float32 view, whatever the weights' dtype
       leaf.tensor.mutable_grad() =
           home.gradients.narrow(0, range.begin, range.size()).view(leaf.shape);
     }
@@ -173,6 +187,8 @@ at::Tensor ParameterStore::weight_of(const PlacedPart& part) const {
 }
 
 at::Tensor ParameterStore::gradient_of(const PlacedPart& part) const {
+  TORCH_CHECK(!buffer(part.kind).shards_gradients(), "gradient_of ", part.part.name,
+              ": no rank has all of it at ZeRO stage 2");
   return buffer(part.kind)
       .gradients.narrow(0, part.range.begin, part.range.size())
       .view(part.part.shape);

@@ -47,6 +47,23 @@ struct ParameterBytes {
   int64_t weights = 0, gradients = 0, optimizer = 0;
 };
 
+/// What shares a model out: the size of the world, that of an expert group, and what
+/// ZeRO partitions.
+struct Partition {
+  int64_t world = 1, expert = 1;
+  int zero_stage = 1;
+};
+
+/// ParameterBytes of a rank before anything is allocated, padding left out. With n =
+/// dense + expert / EP, the parameters that a rank computes with, and s = (dense +
+/// expert) / W, those that it owns:
+///
+///   weights    w n        w = 4 in float32, 2 in bfloat16
+///   gradients  4 n        at stage 2: 4 s
+///   optimizer  k s        at stage 0: k n; k = 8 in float32, 12 in bfloat16
+ParameterBytes planned_bytes(int64_t dense, int64_t expert, at::ScalarType dtype,
+                             const Partition& partition);
+
 /// The registry of parameters: the only source for reduction, clipping, update
 /// and checkpoint. All weights of one kind lie in one flat buffer, gradients
 /// (float32) in another of the same order, so a partition is an interval:
@@ -58,7 +75,8 @@ struct ParameterBytes {
 /// no part. A rank owns the interval [r * n/G, (r+1) * n/G) of each buffer.
 ///
 /// ZeRO stage 0 keeps optimizer state for whole buffers, stage 1 for the owned
-/// interval (Rajbhandari et al., arXiv:1910.02054, P_os).
+/// interval (Rajbhandari et al., arXiv:1910.02054, P_os), stage 2 of the gradients too
+/// no more than that (P_os+g, gradient_sharding.h).
 class ParameterStore {
  public:
   struct Options {
@@ -70,14 +88,18 @@ class ParameterStore {
 
   /// One kind's buffers. `shard` is the part that this rank reduces, updates and
   /// saves; `state` the part that its optimizer state covers (the shard, or all
-  /// of the buffer at stage 0). master is float32 weights over `state`, undefined
-  /// when the weights themselves are float32.
+  /// of the buffer at stage 0); `gradient` the part that `gradients` covers (all of
+  /// the buffer, or the shard at stage 2). master is float32 weights over `state`,
+  /// undefined when the weights themselves are float32.
   struct Buffer {
     ParameterKind kind = ParameterKind::kDense;
     Communicator* group = nullptr;
     at::Tensor weights, gradients;
     at::Tensor master, exp_avg, exp_avg_sq;
-    Interval shard, state;
+    Interval shard, state, gradient;
+
+    /// Whether gradients are reduced as backward has them: stage 2, several ranks.
+    bool shards_gradients() const { return gradient.size() < weights.numel(); }
   };
 
   /// Declares a leaf of the given local shape whose elements are the parts' in
@@ -92,7 +114,9 @@ class ParameterStore {
 
   /// Allocates the buffers, points every leaf and its gradient into them, draws
   /// the initial weights and checks that the shards of the group tile each
-  /// buffer. Call once, after the last `add`. `mesh` must outlive the store.
+  /// buffer. Where gradients are sharded a leaf has none of its own, and backward is
+  /// collective (gradient_sharding.h). Call once, after the last `add`. `mesh` must
+  /// outlive the store.
   /// Collective over the mesh. Throws c10::Error on all ranks of a group whose
   /// models differ in size.
   void allocate(const Mesh& mesh, const Options& options);
@@ -116,7 +140,8 @@ class ParameterStore {
     return buffers_[kind == ParameterKind::kDense ? 0 : 1];
   }
 
-  /// The elements of one part, as a view shaped like the named tensor.
+  /// The elements of one part, as a view shaped like the named tensor. Gradients only
+  /// where the buffer holds them whole.
   at::Tensor weight_of(const PlacedPart& part) const;
   at::Tensor gradient_of(const PlacedPart& part) const;
 

@@ -26,6 +26,7 @@ using nlohmann::json;
 /// Fits a layout into the config: EP, micro-batch, float32.
 RunConfig config_for(RunConfig config, const Layout& layout) {
   config.parallel.expert = layout.expert;
+  if (layout.zero_stage) config.zero.stage = *layout.zero_stage;
   config.train.precision = "fp32";
   const int64_t per_rank = config.train.global_batch_size / layout.ranks;
   const std::string place = "layout " + layout.text + ": ";
@@ -242,6 +243,17 @@ bool take(std::string_view& text, char c) {
   return true;
 }
 
+/// "z2" and the like; stages that do not exist stay in the text.
+std::optional<int> take_stage(std::string_view& text) {
+  for (const int stage : {0, 1, 2}) {
+    const std::string word = "z" + std::to_string(stage);
+    if (!text.starts_with(word)) continue;
+    text.remove_prefix(word.size());
+    return stage;
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 std::vector<Layout> parse_layouts(const std::string& text) {
@@ -255,9 +267,11 @@ std::vector<Layout> parse_layouts(const std::string& text) {
     const bool x = take(rest, 'x');
     layout.expert = take_int(rest);
     if (take(rest, 'a')) layout.accumulation = take_int(rest);
+    layout.zero_stage = take_stage(rest);
     if (layout.ranks == 0 || !x || layout.expert == 0 || !rest.empty()) {
       throw ConfigError("--layouts: `" + layout.text +
-                        "` is not RANKSxEP (such as 4x2, or 4x2a4 for 4 micro-batches per step)");
+                        "` is not RANKSxEP (such as 4x2, 4x2a4 for 4 micro-batches per step, 4x2z2 "
+                        "for ZeRO stage 2, or 4x2a4z2)");
     }
     layouts.push_back(layout);
     begin = end + 1;

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,12 +11,14 @@
 
 namespace switchyard {
 
-/// Ranks, expert-parallel degree and accumulation: "4x2" or "4x2a4". Without an
-/// accumulation the micro-batch is the largest that fits and is not above the config's.
+/// Ranks, expert-parallel degree, accumulation and ZeRO stage: "4x2", "4x2a4", "4x2z2" or
+/// "4x2a4z2". Without an accumulation the micro-batch is the largest that fits and is not
+/// above the config's; without a stage it is the config's.
 struct Layout {
   int ranks = 1;
   int expert = 1;
-  int accumulation = 0;  // 0: from the config's micro-batch
+  int accumulation = 0;           // 0: from the config's micro-batch
+  std::optional<int> zero_stage;  // none: the config's
   std::string text;
 };
 

@@ -55,13 +55,16 @@ void resolve_vocabulary(ModelConfig& model, int64_t data_vocab_size) {
 }
 
 Session::Session(const Runtime& runtime, const RunConfig& config)
+    : Session(runtime.make_mesh(config.parallel), runtime.record(), runtime.local_size(), config) {}
+
+Session::Session(Mesh mesh, FlightRecord& record, int local_ranks, const RunConfig& config)
     : config_(config),
-      record_(runtime.record()),
-      mesh_(runtime.make_mesh(config.parallel)),
+      record_(record),
+      mesh_(std::move(mesh)),
       size_(model_size(config.model, config.moe, config.data.sequence_length)),
       optimizer_{config.optim.betas.at(0), config.optim.betas.at(1), config.optim.eps,
                  config.optim.weight_decay} {
-  set_threads(config.train, runtime.local_size());
+  set_threads(config.train, local_ranks);
   const auto seed = static_cast<uint64_t>(config.run.seed);
   decoder_ = std::make_unique<Decoder>(store_, config.model, config.moe, mesh_, seed);
   ParameterStore::Options options;

@@ -34,6 +34,10 @@ class Session {
   /// initial weights. Collective. Throws ConfigError when the layout does not fit.
   Session(const Runtime& runtime, const RunConfig& config);
 
+  /// The same in a world that is already made, with `local_ranks` of it on this host.
+  /// `record` must outlive it.
+  Session(Mesh mesh, FlightRecord& record, int local_ranks, const RunConfig& config);
+
   const RunConfig& config() const { return config_; }
   const Mesh& mesh() const { return mesh_; }
   ParameterStore& store() { return store_; }

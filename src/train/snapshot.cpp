@@ -6,7 +6,6 @@
 #include <sstream>
 
 #include "base/error.h"
-#include "checkpoint/checkpoint_reader.h"
 #include "config/load_config.h"
 
 namespace switchyard {
@@ -87,29 +86,42 @@ void check_shape(const CheckpointReader& reader, const NamedPart& part) {
   }
 }
 
+/// Elements `range` of a stored tensor into `out`, of whatever float dtype either is:
+/// straight into its memory when they are the same, in pieces otherwise.
+void read_into(CheckpointReader& reader, const std::string& name, Interval range, Tensor out) {
+  const std::string& stored = reader.tensor(name).dtype;
+  if (stored == dtype_name(out.scalar_type())) {
+    reader.read(name, stored, range.begin, range.end, out.data_ptr());
+    return;
+  }
+  constexpr int64_t kPiece = int64_t{1} << 20;
+  for (int64_t at = range.begin; at < range.end; at += kPiece) {
+    const Interval piece{at, std::min(at + kPiece, range.end)};
+    out.narrow(0, at - range.begin, piece.size()).copy_(read_floats(reader, name, piece));
+  }
+}
+
 void load_part(ParameterStore& store, CheckpointReader& reader, const PlacedPart& placed,
                Restore restore) {
   check_shape(reader, placed.part);
   ParameterStore::Buffer& buffer = store.buffer(placed.kind);
   const std::string& name = placed.part.name;
-  const std::string master = name + ".master";
-  const Tensor values =
-      read_floats(reader, reader.has(master) ? master : name, {0, placed.range.size()});
-  buffer.weights.narrow(0, placed.range.begin, placed.range.size()).copy_(values);
+  const std::string best = reader.has(name + ".master") ? name + ".master" : name;
+  // Where the weights were bfloat16 they are their master rounded: half of the bytes.
+  read_into(reader, buffer.master.defined() ? name : best, {0, placed.range.size()},
+            buffer.weights.narrow(0, placed.range.begin, placed.range.size()));
 
   const Interval kept = intersect(placed.range, buffer.state);
   if (kept.empty()) return;
   const Interval in_part{kept.begin - placed.range.begin, kept.end - placed.range.begin};
-  const int64_t in_state = kept.begin - buffer.state.begin;
-  if (buffer.master.defined()) {
-    buffer.master.narrow(0, in_state, kept.size())
-        .copy_(values.narrow(0, in_part.begin, kept.size()));
-  }
+  const auto read_state = [&](const std::string& tensor, const Tensor& state) {
+    read_into(reader, tensor, in_part,
+              state.narrow(0, kept.begin - buffer.state.begin, kept.size()));
+  };
+  if (buffer.master.defined()) read_state(best, buffer.master);
   if (restore == Restore::kWeights) return;
-  buffer.exp_avg.narrow(0, in_state, kept.size())
-      .copy_(read_floats(reader, name + ".exp_avg", in_part));
-  buffer.exp_avg_sq.narrow(0, in_state, kept.size())
-      .copy_(read_floats(reader, name + ".exp_avg_sq", in_part));
+  read_state(name + ".exp_avg", buffer.exp_avg);
+  read_state(name + ".exp_avg_sq", buffer.exp_avg_sq);
 }
 
 void load_progress(Session& session, CheckpointReader& reader) {
@@ -178,7 +190,7 @@ std::vector<OwnedSlice> owned_slices(Session& session, SliceOf what) {
     const Interval mine = intersect(placed.range, buffer.shard);
     if (mine.empty()) continue;
     if (what == SliceOf::kGradients) {
-      slices.push_back(slice_of(placed, "", buffer.gradients, 0, mine));
+      slices.push_back(slice_of(placed, "", buffer.gradients, buffer.gradient.begin, mine));
       continue;
     }
     slices.push_back(slice_of(placed, "", buffer.weights, 0, mine));
@@ -215,8 +227,9 @@ void save_snapshot(Session& session, const std::string& checkpoints_dir,
                   owned_slices(session, SliceOf::kState));
 }
 
-void load_snapshot(Session& session, const std::string& step_dir, Restore restore) {
-  CheckpointReader reader(step_dir);
+uint64_t load_snapshot(Session& session, const std::string& step_dir, Restore restore,
+                       Digests digests) {
+  CheckpointReader reader(step_dir, digests);
   for (const PlacedPart& placed : session.store().parts())
     load_part(session.store(), reader, placed, restore);
   for (auto& [name, bias_E] : session.decoder().selection_biases()) {
@@ -224,6 +237,7 @@ void load_snapshot(Session& session, const std::string& step_dir, Restore restor
     bias.copy_(read_floats(reader, name, {0, bias.numel()}));
   }
   if (restore == Restore::kRun) load_progress(session, reader);
+  return reader.bytes_read();
 }
 
 void check_same_model(const RunConfig& config, const std::string& step_dir) {

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "checkpoint/checkpoint_reader.h"
 #include "checkpoint/save_checkpoint.h"
 #include "train/session.h"
 
@@ -34,10 +35,14 @@ void save_snapshot(Session& session, const std::string& checkpoints_dir,
 /// weights (and router state) to start another.
 enum class Restore { kRun, kWeights };
 
-/// Loads a checkpoint of any layout, ZeRO stage or precision: each rank reads the
-/// intervals that it holds. Throws DataError when a tensor is missing or of
-/// another shape. Local: the ranks read the same files.
-void load_snapshot(Session& session, const std::string& step_dir, Restore restore);
+/// Loads a checkpoint of any layout, ZeRO stage or precision. Each rank reads the
+/// weights that it computes with and the intervals of optimizer state that it holds,
+/// into the place where they stay; where the dtype is another one, through a buffer of
+/// 4 MiB. Returns the bytes of tensors that it read: with Digests::kTrust those and no
+/// more, otherwise all of every slice that it met. Throws DataError when a tensor is
+/// missing or of another shape. Local: the ranks read the same files.
+uint64_t load_snapshot(Session& session, const std::string& step_dir, Restore restore,
+                       Digests digests = Digests::kCheck);
 
 /// Throws ConfigError that names the difference when a checkpoint is of another model
 /// than `config` describes: another shape, other layers, experts or top_k. What may

@@ -49,6 +49,10 @@ class ThreadCommunicator final : public Communicator {
   void barrier(const char*) override { world_.meet.arrive_and_wait(); }
 
   void reduce_scatter(const at::Tensor&, at::Tensor&, const char*) override { refuse(); }
+  void reduce_scatter_uneven(const at::Tensor&, const std::vector<int64_t>&, at::Tensor&,
+                             const char*) override {
+    refuse();
+  }
   at::Tensor all_to_all(const at::Tensor&, const std::vector<int64_t>&, const std::vector<int64_t>&,
                         const char*) override {
     refuse();

@@ -78,9 +78,9 @@ TEST(CheckValues, NamesTheNearestWord) {
 }
 
 TEST(CheckValues, RefusesWhatIsNotBuilt) {
-  EXPECT_EQ(complaint("zero: {stage: 2}"), "run.yaml:1: `zero.stage` 2 is not built yet; use 1");
+  EXPECT_EQ(complaint("zero: {stage: 3}"), "run.yaml:1: `zero.stage` 3 is not built yet; use 2");
   EXPECT_EQ(complaint("zero: {stage: 4}"),
-            "run.yaml:1: `zero.stage` must be at least 0 and at most 1, got 4");
+            "run.yaml:1: `zero.stage` must be at least 0 and at most 2, got 4");
   EXPECT_EQ(complaint("train: {recompute: full}"),
             "run.yaml:1: `train.recompute` full is not built yet; use none");
   EXPECT_EQ(complaint("train: {device: cuda}"),

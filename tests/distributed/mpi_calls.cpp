@@ -3,6 +3,7 @@
 #include <mpi.h>
 
 #include <algorithm>
+#include <numeric>
 
 namespace switchyard {
 namespace {
@@ -48,6 +49,14 @@ int MPI_Reduce_scatter_block(const void* in, void* out, int count, MPI_Datatype 
   PMPI_Comm_size(comm, &size);
   record(static_cast<int64_t>(count) * size);
   return PMPI_Reduce_scatter_block(in, out, count, type, op, comm);
+}
+
+int MPI_Reduce_scatter(const void* in, void* out, const int* counts, MPI_Datatype type, MPI_Op op,
+                       MPI_Comm comm) {
+  int size = 0;
+  PMPI_Comm_size(comm, &size);
+  record(std::accumulate(counts, counts + size, int64_t{0}));
+  return PMPI_Reduce_scatter(in, out, counts, type, op, comm);
 }
 
 int MPI_Allgather(const void* in, int in_count, MPI_Datatype in_type, void* out, int out_count,

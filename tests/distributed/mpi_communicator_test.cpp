@@ -99,6 +99,29 @@ TEST_P(CollectiveTest, ReduceScatterGivesEachRankTheSumOfItsPiece) {
   }
 }
 
+TEST_P(CollectiveTest, ReduceScatterUnevenGivesEachRankTheSumOfItsOwnLength) {
+  const std::vector<std::function<int64_t(int)>> lengths = {
+      [](int r) { return r % 3; },                            // some ranks get nothing
+      [&](int r) { return r == size_ - 1 ? 7 : 0; },          // one rank gets all of it
+      [](int) { return 0; }, [](int r) { return 2 * r + 1; }  // nobody; everybody another
+  };
+  for (const auto& length : lengths) {
+    std::vector<int64_t> counts;
+    for (int r = 0; r < size_; ++r) counts.push_back(length(r));
+    const int64_t total = std::accumulate(counts.begin(), counts.end(), int64_t{0}),
+                  first = std::accumulate(counts.begin(), counts.begin() + rank_, int64_t{0});
+    const Tensor input =
+        make_values(total, dtype_, [&](int64_t i) { return (rank_ + 1) * (i % 7 + 1); });
+    const Tensor before = input.clone();
+    Tensor output = at::zeros({counts[rank_]}, dtype_);
+    world_->reduce_scatter_uneven(input, counts, output, "uneven reduce-scatter");
+    EXPECT_TRUE(same(input, before));
+    EXPECT_TRUE(same(output, make_values(counts[rank_], dtype_, [&](int64_t i) {
+                       return size_ * (size_ + 1) / 2 * ((first + i) % 7 + 1);
+                     })));
+  }
+}
+
 TEST_P(CollectiveTest, AllGatherPutsThePiecesInRankOrder) {
   for (const int64_t piece : {0, 1, 3, 5}) {
     const auto value = [](int64_t r, int64_t i) { return 10 * r + i; };
@@ -307,6 +330,10 @@ TEST(MpiCommunicatorTest, ABrokenContractIsToldBeforeAnythingIsSent) {
   Tensor too_long = at::ones({size + 1}), one = at::ones({1});
   EXPECT_THROW(world->reduce_scatter(too_long, one, "pieces"), c10::Error);
   EXPECT_THROW(world->all_gather(one, too_long, "pieces"), c10::Error);
+  const std::vector<int64_t> one_each(size, 1), none(size, 0);
+  EXPECT_THROW(world->reduce_scatter_uneven(too_long, one_each, one, "pieces"), c10::Error);
+  Tensor all = at::ones({size});
+  EXPECT_THROW(world->reduce_scatter_uneven(all, none, one, "pieces"), c10::Error);
   Tensor whole = at::ones({size}, at::kDouble);
   EXPECT_THROW(world->all_gather(one, whole, "dtypes"), c10::Error);
   const std::vector<int64_t> ones(size, 1), too_many(size + 1, 1);

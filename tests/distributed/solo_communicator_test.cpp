@@ -26,6 +26,10 @@ TEST(SoloCommunicatorTest, EveryCollectiveIsTheIdentity) {
   Tensor y = at::zeros({6});
   solo->reduce_scatter(x, y, "reduce-scatter");
   EXPECT_TRUE(at::equal(y, values));
+  y.zero_();
+  solo->reduce_scatter_uneven(x, {6}, y, "uneven reduce-scatter");
+  EXPECT_TRUE(at::equal(y, values));
+  EXPECT_THROW(solo->reduce_scatter_uneven(x, {5}, y, "short"), c10::Error);
   Tensor z = at::zeros({6});
   solo->all_gather(x, z, "all-gather");
   EXPECT_TRUE(at::equal(z, values));

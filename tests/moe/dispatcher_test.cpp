@@ -75,6 +75,8 @@ TEST(DispatcherTest, RefusesExpertsThatDoNotShareOut) {
     Three() : Communicator(0, 3, "three") {}
     void all_reduce(Tensor& /*x*/, ReduceOp /*op*/, const char* /*purpose*/) override {}
     void reduce_scatter(const Tensor& /*in*/, Tensor& /*out*/, const char* /*purpose*/) override {}
+    void reduce_scatter_uneven(const Tensor& /*in*/, const std::vector<int64_t>& /*counts*/,
+                               Tensor& /*out*/, const char* /*purpose*/) override {}
     void all_gather(const Tensor& /*in*/, Tensor& /*out*/, const char* /*purpose*/) override {}
     void broadcast(Tensor& /*x*/, int /*root*/, const char* /*purpose*/) override {}
     Tensor all_to_all(const Tensor& in, const std::vector<int64_t>& /*send*/,

@@ -38,6 +38,11 @@ def test_every_layout_with_capacity(data):
     assert_equal(parity(data, "1x1,2x2,4x2a2,2x1a4", moe__capacity=TIGHT))
 
 
+def test_zero_stage_2_with_accumulation(data):
+    layouts = "1x1,1x1z2,2x1z2,2x2a2z2,4x1a2z2,4x2z2,4x2a2z0,4x4z2,8x2z2"
+    assert_equal(parity(data, layouts, moe__capacity=TIGHT))
+
+
 @pytest.mark.parametrize("scope", ["group", "global", "global_lagged"])
 @pytest.mark.parametrize("kind", ["switch", "gshard", "topk", "hf"])
 def test_balance_losses(data, kind, scope):
@@ -62,6 +67,11 @@ ROUTERS = {
                      "moe__z_loss__coef": 0},
     "random_priority": {"moe__allow_noncausal": "true", "moe__capacity": "{factor: 0.8, min: 1, priority: random}"},
     "data_inner": {"parallel__order": "data_inner", "moe__capacity": TIGHT, "zero__stage": 0},
+    "sharded_gradients": {"zero__stage": 2, "model__dropout": 0.1, "moe__router__jitter_eps": 0.1,
+                          "moe__balance": "{scope: global}"},
+    "frozen": {"zero__stage": 2, "train__freeze": "[\"*.experts.0.*\", \"*.experts.1.*\", \"*.q_proj.*\"]"},
+    "idle_experts": {"zero__stage": 2, "model__init_std": 0.02, "moe__top_k": 1, "moe__capacity": TIGHT},
+    "tied_sharded": {"zero__stage": 2, "model__tie_word_embeddings": "true"},
     "tied_embeddings": {"model__tie_word_embeddings": "true", "model__qk_norm": "head", "model__attention_bias": "true"},
 }
 

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "optim/parameter_store.h"
+
+namespace switchyard {
+
+/// ZeRO stage 2 (Rajbhandari et al., arXiv:1910.02054, P_os+g) for one leaf: as soon as
+/// backward has all of its gradient, that is reduce-scattered in float32 over the
+/// buffer's group, the elements that this rank owns are added to `buffer.gradients`,
+/// and the gradient is freed. So of whole gradients only those of the leaf at hand
+/// are alive, and micro-batches add up in the owned part.
+///
+///   leaf    elements `range` of `buffer`, already with its memory; requires a gradient
+///   buffer  must outlive the leaf's last backward and stay where it is
+///
+/// From here on every backward through the leaf is collective over buffer.group, and
+/// every rank of the world must run the same backwards: leaves arrive in the order in
+/// which autograd finishes them. That order is a function of the order in which
+/// forward made its nodes, as is the order of the all-to-alls between them: ready
+/// nodes run latest made first, on the thread that called backward, and a leaf's
+/// accumulation at once. Forward is the same program on every rank, with no tokens
+/// too. Where parts are frozen, the ranks of a group freeze the same ones, and those
+/// of other groups leave out of the one order what they have not.
+void shard_gradient_on_arrival(const at::Tensor& leaf, Interval range,
+                               ParameterStore::Buffer& buffer);
+
+}  // namespace switchyard
