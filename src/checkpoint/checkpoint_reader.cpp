@@ -42,29 +42,38 @@ std::string describe(const TensorRecord& tensor, const Slice& slice) {
 
 }  // namespace
 
-CheckpointReader::CheckpointReader(const std::string& step_dir, Digests digests)
+CheckpointReader::CheckpointReader(const std::string& step_dir, Digests digests, Opening opening)
     : path_(step_dir), digests_(digests), manifest_(load_manifest(step_dir)) {
   for (size_t i = 0; i < manifest_.tensors.size(); ++i) {
     index_.emplace(manifest_.tensors[i].name, i);
   }
   header_checked_.resize(manifest_.shards.size(), digests == Digests::kTrust);
-  check_file_sizes();
+  if (opening == Opening::kWhole) check_files();
+}
+
+void CheckpointReader::check_files() const {
+  for (const std::string& name : unknown_shards()) {
+    throw DataError(path_ + "/" + name + ": a shard that the manifest does not know");
+  }
+  for (size_t shard = 0; shard < manifest_.shards.size(); ++shard) check_shard_size(shard);
   for (const FileRecord& file : manifest_.files) read_text(file.name);
 }
 
-void CheckpointReader::check_file_sizes() const {
+std::vector<std::string> CheckpointReader::unknown_shards() const {
   const auto is_known = [&](const std::string& name) {
     return std::any_of(manifest_.shards.begin(), manifest_.shards.end(),
                        [&](const ShardRecord& shard) { return shard.name == name; });
   };
+  std::vector<std::string> unknown;
   for (const std::string& name : list_folder(path_)) {
-    if (name.starts_with("rank-") && !is_known(name)) {
-      throw DataError(path_ + "/" + name + ": a shard that the manifest does not know");
-    }
+    if (name.starts_with("rank-") && !is_known(name)) unknown.push_back(name);
   }
-  for (const ShardRecord& shard : manifest_.shards) {
-    check_size(path_ + "/" + shard.name, shard.bytes);
-  }
+  return unknown;
+}
+
+void CheckpointReader::check_shard_size(size_t shard) const {
+  const ShardRecord& record = manifest_.shards.at(shard);
+  check_size(path_ + "/" + record.name, record.bytes);
 }
 
 const TensorRecord& CheckpointReader::tensor(const std::string& name) const {
@@ -129,7 +138,7 @@ void CheckpointReader::stream_slice(const TensorRecord& tensor, const Slice& sli
     if (from < to) std::memcpy(out + (from - begin), piece.data() + (from - at), to - from);
   }
   bytes_read_ += slice.bytes;
-  check_digest(file.path() + ": " + describe(tensor, slice), digest.digest(), slice.xxh3);
+  check_slice_digest(tensor, slice, digest.digest());
   checked_.insert(&slice);
 }
 
@@ -153,6 +162,11 @@ void CheckpointReader::check_shard_header(size_t shard) {
   pread_exact(path, 0, header);
   check_digest(path + ": header", xxh3(header.data(), header.size()), record.header_xxh3);
   header_checked_[shard] = true;
+}
+
+void CheckpointReader::check_slice_digest(const TensorRecord& tensor, const Slice& slice,
+                                          uint64_t digest) const {
+  check_digest(shard_path(slice) + ": " + describe(tensor, slice), digest, slice.xxh3);
 }
 
 void CheckpointReader::check_slice(const TensorRecord& tensor, const Slice& slice) {

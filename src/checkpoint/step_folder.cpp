@@ -85,7 +85,7 @@ bool opens(const std::string& step_dir) {
   }
 }
 
-/// The folder that `latest` names, "" when it names none that opens.
+/// The folder that `latest` names, "" when it names none.
 std::string published(const std::string& checkpoints_dir) {
   const std::string pointer = checkpoints_dir + "/latest";
   if (!path_exists(pointer)) return "";
@@ -93,7 +93,19 @@ std::string published(const std::string& checkpoints_dir) {
   if (name.ends_with('\n')) name.pop_back();
   if (!parse_step_folder_name(name)) return "";
   const std::string folder = checkpoints_dir + "/" + name;
-  return opens(folder) ? folder : "";
+  return is_folder(folder) ? folder : "";
+}
+
+/// The folder that stands for the run, "" when there is none.
+std::string current_checkpoint(const std::string& checkpoints_dir, Damaged damaged) {
+  const std::string folder = published(checkpoints_dir);
+  if (damaged == Damaged::kPassOver) {
+    return !folder.empty() && opens(folder) ? folder
+                                            : newest_valid(checkpoints_dir, /*complaints=*/nullptr);
+  }
+  const std::vector<int64_t> steps = list_steps(checkpoints_dir);
+  if (!folder.empty() || steps.empty()) return folder;
+  return checkpoints_dir + "/" + step_folder_name(steps.front());
 }
 
 std::string without_trailing_slashes(std::string path) {
@@ -163,7 +175,7 @@ void require_whole(Communicator& world, const std::string& step_dir) {
   if (!problems.empty()) throw DataError(problems.substr(0, problems.size() - 1));
 }
 
-std::string resolve_checkpoint(const std::string& argument) {
+std::string resolve_checkpoint(const std::string& argument, Damaged damaged) {
   const std::string path = without_trailing_slashes(argument);
   const std::string name = path.substr(path.find_last_of('/') + 1);
   if (parse_step_folder_name(name) || path_exists(path + "/" + kManifestName)) {
@@ -171,10 +183,8 @@ std::string resolve_checkpoint(const std::string& argument) {
   }
   const std::string inside = path + "/checkpoints";
   const std::string checkpoints_dir = is_folder(inside) ? inside : path;
-  std::string folder = published(checkpoints_dir);
-  if (folder.empty() && is_folder(checkpoints_dir)) {
-    folder = newest_valid(checkpoints_dir, /*complaints=*/nullptr);
-  }
+  std::string folder;
+  if (is_folder(checkpoints_dir)) folder = current_checkpoint(checkpoints_dir, damaged);
   if (folder.empty()) {
     throw DataError("no checkpoint in " + argument +
                     ": neither a manifest.json nor a step-... folder, here or in checkpoints/");

@@ -50,10 +50,13 @@ std::string newest_valid(Communicator& world, const std::string& checkpoints_dir
 /// is as it was written. The ranks share the reading. Collective.
 void require_whole(Communicator& world, const std::string& step_dir);
 
+/// Whether a damaged checkpoint is passed over for an older one that is whole.
+enum class Damaged { kPassOver, kTake };
+
 /// The step folder that an argument names: a step folder itself; or a run's or
 /// its checkpoints' folder, of which the one that `latest` names, or, when that
-/// cannot be opened, the newest valid one. Throws DataError when it names none.
-/// Local.
-std::string resolve_checkpoint(const std::string& argument);
+/// cannot be opened, the newest valid one. kTake: the one that `latest` names, or
+/// the newest, in whatever state. Throws DataError when it names none. Local.
+std::string resolve_checkpoint(const std::string& argument, Damaged damaged = Damaged::kPassOver);
 
 }  // namespace switchyard

@@ -25,12 +25,17 @@ struct Command {
 ExitCode run_command(int argc, char** argv, const Runtime& runtime);
 
 // One per file of this folder: declares the flags and returns what to run.
+Command add_diff(CLI::App& app);
 Command add_eval(CLI::App& app);
+Command add_gc(CLI::App& app);
 Command add_generate(CLI::App& app);
+Command add_inspect(CLI::App& app);
 Command add_parity(CLI::App& app);
 Command add_parity_worker(CLI::App& app);
+Command add_plan(CLI::App& app);
 Command add_prepare(CLI::App& app);
 Command add_train(CLI::App& app);
+Command add_verify(CLI::App& app);
 
 /// Prints on rank 0's stdout and flushes.
 void print_once(const Runtime& runtime, const std::string& text);

@@ -3,6 +3,7 @@
 #include "config/load_config.h"
 #include "data/dataset_meta.h"
 #include "metrics/console.h"
+#include "model/memory_plan.h"
 #include "train/session.h"
 
 namespace switchyard {
@@ -17,18 +18,6 @@ std::string millions(int64_t n) {
   char text[32];
   std::snprintf(text, sizeof text, "%.1fM", static_cast<double>(n) / 1e6);
   return text;
-}
-
-/// What a rank holds, w (dense + expert / EP) + 4 (dense + expert / EP) + k (dense +
-/// expert) / W bytes with w, k = 2, 12 in bfloat16 and 4, 8 in float32; no padding.
-ParameterBytes planned_bytes(const RunConfig& config, int world_size) {
-  const ModelSize size = model_size(config.model, config.moe, config.data.sequence_length);
-  const bool fp32 = compute_dtype(config.train) == at::kFloat;
-  const int64_t w = fp32 ? 4 : 2, k = fp32 ? 8 : 12;
-  const int64_t local = size.dense_parameters + size.expert_parameters / config.parallel.expert;
-  const int64_t state =
-      config.zero.stage == 0 ? local : (size.total_parameters() + world_size - 1) / world_size;
-  return {w * local, 4 * local, k * state};
 }
 
 }  // namespace
@@ -65,8 +54,11 @@ std::string memory_line(const ParameterBytes& bytes) {
 std::string describe_run(RunConfig config, int world_size) {
   if (config.model.vocab_size == kAuto)
     resolve_vocabulary(config.model, read_dataset_meta(config.data.path.front().path).vocab_size);
+  const ModelSize size = model_size(config.model, config.moe, config.data.sequence_length);
   std::string text = model_line(config) + "\n" + layout_line(config, world_size) + "\n" +
-                     memory_line(planned_bytes(config, world_size)) + "\n";
+                     memory_line(planned_bytes(size, config.parallel, config.zero.stage,
+                                               compute_dtype(config.train), world_size)) +
+                     "\n";
   for (const std::string& remark : advice(config)) text += "note     " + remark + "\n";
   return text;
 }

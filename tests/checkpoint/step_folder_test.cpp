@@ -143,6 +143,21 @@ TEST(ResolveCheckpointTest, FollowsLatestWhileItOpens) {
   }
 }
 
+TEST(ResolveCheckpointTest, TakesTheDamagedWhenAskedTo) {
+  const ScratchFolder run;
+  const std::string one = save_sample(run / "checkpoints", 1, 1);
+  const std::string two = save_sample(run / "checkpoints", 2, 1);
+  flip_bit(two + "/manifest.json", 30, 0);
+  EXPECT_EQ(resolve_checkpoint(run.path()), one);
+  EXPECT_EQ(resolve_checkpoint(run.path(), Damaged::kTake), two);
+  remove_tree(run / "checkpoints/latest");
+  EXPECT_EQ(resolve_checkpoint(run.path()), one);
+  EXPECT_EQ(resolve_checkpoint(run.path(), Damaged::kTake), two);
+  write_file_atomically(run / "checkpoints/latest", "step-00000001\n");
+  EXPECT_EQ(resolve_checkpoint(run.path(), Damaged::kTake), one);
+  EXPECT_THROW(resolve_checkpoint(run / "nothing", Damaged::kTake), DataError);
+}
+
 TEST(ResolveCheckpointTest, SaysWhatItLookedFor) {
   const ScratchFolder folder;
   for (const std::string& argument : {folder.path(), folder / "nothing"}) {

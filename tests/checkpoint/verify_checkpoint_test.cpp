@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "base/random.h"
 #include "checkpoint/checkpoint_reader.h"
 #include "checkpoint/sample_folder.h"
@@ -49,6 +51,56 @@ TEST(VerifyCheckpointTest, TellsEveryDamagedSlice) {
   ASSERT_EQ(problems.size(), 2u);
   EXPECT_NE(problems[0].find(manifest.tensors[1].name), std::string::npos);
   EXPECT_NE(problems[1].find(manifest.tensors[2].name), std::string::npos);
+}
+
+TEST(VerifyCheckpointTest, TellsEveryFaultAtOnce) {
+  const ScratchFolder folder;
+  const std::string step_dir = save_sample(folder.path(), 1, 3);
+  flip_bit(step_dir + "/config.yaml", 0, 0);
+  flip_bit(step_dir + "/rank-00000.safetensors", 8, 0);
+  remove_tree(step_dir + "/rank-00001.safetensors");
+  write_file_atomically(step_dir + "/rank-00007.safetensors", "more");
+  const Manifest manifest =
+      CheckpointReader(step_dir, Digests::kTrust, Opening::kManifest).manifest();
+  const Slice& slice = manifest.tensors[0].slices.back();  // of rank 2
+  flip_bit(step_dir + "/rank-00002.safetensors", slice.offset, 1);
+  for (const int parts : {1, 2, 4}) {
+    std::string all;
+    for (int part = 0; part < parts; ++part) {
+      for (const std::string& problem : verify_checkpoint(step_dir, part, parts)) {
+        all += problem + "\n";
+      }
+    }
+    EXPECT_EQ(std::ranges::count(all, '\n'), 5) << all;
+    for (const char* fault :
+         {"config.yaml: damaged", "rank-00000.safetensors: header: damaged",
+          "rank-00001.safetensors: No such file", "rank-00002.safetensors: tensor \"",
+          "rank-00007.safetensors: a shard that the manifest does not know"}) {
+      EXPECT_NE(all.find(fault), std::string::npos) << fault << " is not in\n" << all;
+    }
+  }
+}
+
+TEST(VerifyCheckpointTest, CountsTheBytesThatAreRight) {
+  const ScratchFolder folder;
+  const std::string step_dir = save_sample(folder.path(), 1, 3);
+  uint64_t whole = 0;
+  for (const std::string& name : list_folder(step_dir)) {
+    whole += FileReader(step_dir + "/" + name).size();
+  }
+  for (const int parts : {1, 2, 5}) {
+    uint64_t sum = 0, bytes = 0;
+    for (int part = 0; part < parts; ++part, sum += bytes) {
+      verify_checkpoint(step_dir, part, parts, &bytes);
+    }
+    EXPECT_EQ(sum, whole) << parts;
+  }
+  const Manifest manifest = CheckpointReader(step_dir).manifest();
+  const Slice& slice = manifest.tensors[0].slices[0];
+  flip_bit(step_dir + "/" + manifest.shards[slice.shard].name, slice.offset, 1);
+  uint64_t bytes = 0;
+  verify_checkpoint(step_dir, 0, 1, &bytes);
+  EXPECT_EQ(bytes, whole - slice.bytes);
 }
 
 TEST(VerifyCheckpointTest, PartsShareTheWork) {

@@ -1,0 +1,136 @@
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "base/checksum.h"
+#include "base/file.h"
+#include "checkpoint/checkpoint_reader.h"
+#include "checkpoint/step_folder.h"
+#include "checkpoint/summary.h"
+#include "cli/command.h"
+#include "metrics/console.h"
+
+namespace switchyard {
+namespace {
+
+using nlohmann::ordered_json;
+
+struct InspectFlags {
+  std::string checkpoint;
+  bool tensors = false, json = false;
+};
+
+uint64_t manifest_bytes(const CheckpointReader& reader) {
+  return FileReader(reader.path() + "/" + kManifestName).size();
+}
+
+ordered_json files_json(const CheckpointReader& reader) {
+  const Manifest& manifest = reader.manifest();
+  ordered_json files = {{kManifestName, {{"bytes", manifest_bytes(reader)}}}};
+  for (const FileRecord& file : manifest.files) {
+    files[file.name] = {{"bytes", file.bytes}, {"xxh3", digest_text(file.xxh3)}};
+  }
+  for (const ShardRecord& shard : manifest.shards) files[shard.name] = shard_json(shard);
+  return files;
+}
+
+ordered_json kinds_json(const Manifest& manifest) {
+  ordered_json kinds = ordered_json::object();
+  for (const auto& [name, kind] : summarize(manifest)) {
+    kinds[name] = {
+        {"tensors", kind.tensors}, {"bytes", kind.bytes}, {"parameters", kind.parameters}};
+  }
+  return kinds;
+}
+
+ordered_json as_json(const CheckpointReader& reader, bool with_tensors) {
+  const Manifest& manifest = reader.manifest();
+  ordered_json json = {{"checkpoint", reader.path()},
+                       {"step", manifest.step},
+                       {"cursor", manifest.cursor},
+                       {"state", manifest.state},
+                       {"layout",
+                        {{"world", manifest.world},
+                         {"expert", manifest.expert_parallel},
+                         {"zero", manifest.zero_stage}}},
+                       {"save_id", manifest.save_id},
+                       {"config_xxh3", digest_text(manifest.config_xxh3)},
+                       {"kinds", kinds_json(manifest)},
+                       {"bytes", manifest_bytes(reader) + file_bytes(manifest)},
+                       {"files", files_json(reader)}};
+  if (!with_tensors) return json;
+  ordered_json tensors = ordered_json::array();
+  for (const TensorRecord& tensor : manifest.tensors) {
+    tensors.push_back(tensor_json(tensor, manifest.shards));
+  }
+  json["tensors"] = std::move(tensors);
+  return json;
+}
+
+std::string bytes_line(uint64_t bytes) {
+  const auto number = static_cast<int64_t>(bytes);
+  return grouped(number) + " bytes (" + bytes_text(number) + ")";
+}
+
+std::string tensor_lines(const TensorRecord& tensor, const std::vector<ShardRecord>& shards) {
+  std::string text = tensor.name + "  " + tensor.dtype + " " + nlohmann::json(tensor.shape).dump() +
+                     " " + tensor.kind + "\n";
+  for (const Slice& slice : tensor.slices) {
+    text += "  [" + std::to_string(slice.begin) + ", " + std::to_string(slice.end) + ") " +
+            shards[slice.shard].name + " at " + std::to_string(slice.offset) + ", " +
+            std::to_string(slice.bytes) + " bytes, xxh3 " + digest_text(slice.xxh3) + "\n";
+  }
+  return text;
+}
+
+std::string as_text(const CheckpointReader& reader, bool with_tensors) {
+  const Manifest& manifest = reader.manifest();
+  std::string text = reader.path() + "\n";
+  text += "step       " + std::to_string(manifest.step) + ", cursor " +
+          std::to_string(manifest.cursor) + " samples\n";
+  for (const auto& [key, value] : manifest.state.items()) {
+    text += "state      " + key + " " + value.dump() + "\n";
+  }
+  text += "layout     " + std::to_string(manifest.world) + " ranks, expert parallel " +
+          std::to_string(manifest.expert_parallel) + ", ZeRO-" +
+          std::to_string(manifest.zero_stage) + "\n";
+  text += "save       " + manifest.save_id + "\n";
+  text += "config     xxh3 " + digest_text(manifest.config_xxh3) + "\n";
+  for (const auto& [name, kind] : summarize(manifest)) {
+    text += "kind       " + name + ": " + grouped(kind.parameters) + " parameters; " +
+            std::to_string(kind.tensors) + " tensors of " + bytes_line(kind.bytes) + "\n";
+  }
+  const ordered_json files = files_json(reader);
+  for (const auto& [name, file] : files.items()) {
+    text += "file       " + name + ", " + bytes_line(file["bytes"]) + "\n";
+  }
+  text += "all        " + bytes_line(manifest_bytes(reader) + file_bytes(manifest)) + "\n";
+  if (!with_tensors) return text;
+  for (const TensorRecord& tensor : manifest.tensors) text += tensor_lines(tensor, manifest.shards);
+  return text;
+}
+
+ExitCode run_inspect(const InspectFlags& flags, const Runtime& runtime) {
+  if (runtime.rank() != 0) return kExitOk;
+  const CheckpointReader reader(resolve_checkpoint(flags.checkpoint));
+  print_once(runtime, flags.json ? as_json(reader, flags.tensors).dump() + "\n"
+                                 : as_text(reader, flags.tensors));
+  return kExitOk;
+}
+
+}  // namespace
+
+Command add_inspect(CLI::App& app) {
+  auto flags = std::make_shared<InspectFlags>();
+  CLI::App* command = app.add_subcommand(
+      "inspect", "What a checkpoint holds: step, state, layout at save, parameters, files");
+  command->add_option("checkpoint", flags->checkpoint, "A step-... folder or a run folder")
+      ->required();
+  command->add_flag("--tensors", flags->tensors,
+                    "Every tensor with shape, dtype, kind and slices too");
+  command->add_flag("--json", flags->json, "One JSON object on stdout");
+  command->footer("Example: switchyard inspect runs/quickstart --tensors");
+  return {command, [flags](const Runtime& runtime) { return run_inspect(*flags, runtime); }};
+}
+
+}  // namespace switchyard
