@@ -95,7 +95,7 @@ class Chooser {
   Retention result_;
 };
 
-}}  // namespace
+}  // namespace
 
 Retention plan_retention(const std::string& checkpoints_dir, int64_t keep, Assurance assurance) {
   if (!path_exists(checkpoints_dir)) return {};

@@ -242,6 +242,18 @@ void describe(Visitor& visit, Section& optim) {
   visit.section("schedule", optim.schedule, "The learning rate over the steps.");
 }
 
+template <typename Visitor, SectionOf<SpikeConfig> Section>
+void describe(Visitor& visit, Section& spike) {
+  visit("action", spike.action, one_of({"none", "skip", "rollback"}),
+        "What follows: nothing; leave the update out; or go back to the last checkpoint and leave "
+        "out the samples from there to behind the spike.");
+  visit("window", spike.window, at_least(8),
+        "Last steps whose mean and deviation are the measure; half of them must be there.");
+  visit("sigmas", spike.sigmas, above(0), "Deviations above the mean that make a spike.");
+  visit("skip_steps", spike.skip_steps, at_least(0),
+        "Steps' worth of samples behind the spike that a rollback leaves out too.");
+}
+
 template <typename Visitor, SectionOf<TrainConfig> Section>
 void describe(Visitor& visit, Section& train) {
   visit("steps", train.steps, at_least(0), "Optimizer steps of the whole run.");
@@ -276,6 +288,7 @@ void describe(Visitor& visit, Section& train) {
         "Steps with a non-finite gradient that are skipped before the run stops (exit 86).");
   visit("check_replicas_interval", train.check_replicas_interval, at_least(0),
         "Steps between comparisons of the replicated weights over the ranks. 0: none.");
+  visit.section("spike", train.spike, "Steps whose loss or gradient norm jumps.");
 }
 
 template <typename Visitor, SectionOf<CheckpointConfig> Section>

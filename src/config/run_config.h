@@ -153,6 +153,14 @@ struct OptimConfig {
   bool operator==(const OptimConfig&) const = default;
 };
 
+struct SpikeConfig {
+  std::string action = "none";
+  int64_t window = 128;
+  double sigmas = 6.0;
+  int64_t skip_steps = 100;
+  bool operator==(const SpikeConfig&) const = default;
+};
+
 struct TrainConfig {
   int64_t steps = 400;
   std::string device = "cpu";
@@ -167,6 +175,7 @@ struct TrainConfig {
   std::vector<std::string> freeze;  // name patterns
   int64_t max_skipped_steps = 5;
   int64_t check_replicas_interval = 0;
+  SpikeConfig spike;
   bool operator==(const TrainConfig&) const = default;
 };
 

@@ -29,9 +29,16 @@ Checkpointer::Checkpointer(Session& session, const std::string& checkpoints_dir,
       data_fingerprint_(std::move(data_fingerprint)),
       files_(std::move(files)) {}
 
+void Checkpointer::set_newest(const std::string& folder, int64_t step) {
+  newest_ = folder;
+  newest_step_ = step;
+  session_.record().set_last_checkpoint(folder);
+}
+
 void Checkpointer::save() {
   if (!session_.config().checkpoint.async) return save_and_wait();
   finish();
+  const FlightRecord::Phase phase(session_.record(), "save");
   save_stall_ms_ = 0;
   {
     const Span span(save_stall_ms_);
@@ -44,6 +51,7 @@ void Checkpointer::save() {
 void Checkpointer::save_and_wait() {
   finish();
   if (newest_step_ == session_.progress().step) return;
+  const FlightRecord::Phase phase(session_.record(), "save");
   const SaveReport report = saver_.save(snapshot_info(session_, data_fingerprint_, files_),
                                         owned_slices(session_, SliceOf::kState));
   save_stall_ms_ = report.seconds * 1e3;
@@ -55,6 +63,7 @@ void Checkpointer::poll() { conclude(saver_.poll()); }
 
 void Checkpointer::finish() {
   if (!saver_.under_way()) return;
+  const FlightRecord::Phase phase(session_.record(), "save");
   double waited_ms = 0;
   std::optional<SaveReport> report;
   {
@@ -76,8 +85,7 @@ void Checkpointer::conclude(const std::optional<SaveReport>& report) {
     return;
   }
   report->outcome.throw_unless_done();
-  newest_ = report->folder;
-  newest_step_ = report->step;
+  set_newest(report->folder, report->step);
   log_info("saved    " + report->folder + " in " + seconds_text(report->seconds) +
            ", training waited " + seconds_text(save_stall_ms_ / 1e3));
   if (!report->complaint.empty()) {

@@ -41,10 +41,7 @@ class Checkpointer {
 
   /// The newest folder that this run has published or gone on from, "" if none.
   const std::string& newest() const { return newest_; }
-  void set_newest(const std::string& folder, int64_t step) {
-    newest_ = folder;
-    newest_step_ = step;
-  }
+  void set_newest(const std::string& folder, int64_t step);
 
  private:
   void conclude(const std::optional<SaveReport>& report);

@@ -63,7 +63,8 @@ Session::Session(Mesh mesh, FlightRecord& record, int local_ranks, const RunConf
       mesh_(std::move(mesh)),
       size_(model_size(config.model, config.moe, config.data.sequence_length)),
       optimizer_{config.optim.betas.at(0), config.optim.betas.at(1), config.optim.eps,
-                 config.optim.weight_decay} {
+                 config.optim.weight_decay},
+      spike_guard_(config.train.spike) {
   set_threads(config.train, local_ranks);
   const auto seed = static_cast<uint64_t>(config.run.seed);
   decoder_ = std::make_unique<Decoder>(store_, config.model, config.moe, mesh_, seed);

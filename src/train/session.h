@@ -11,6 +11,7 @@
 #include "moe/router_losses.h"
 #include "optim/adamw.h"
 #include "optim/parameter_store.h"
+#include "train/spike_guard.h"
 
 namespace switchyard {
 
@@ -22,6 +23,7 @@ struct Progress {
   int64_t tokens = 0;            // target tokens trained on
   int64_t skipped = 0;           // steps left out for non-finite numbers
   int64_t skipped_in_row = 0;    // of those, the last ones without a good step between
+  int64_t spikes = 0;            // steps that were spikes and left out or rolled back
   bool evaluation_owed = false;  // a stop signal has put the evaluation of `step` off
   StepCounts lagged;  // the last good step's routing counts: balance scope `global_lagged`
 };
@@ -46,6 +48,7 @@ class Session {
   const Progress& progress() const { return progress_; }
   const ModelSize& size() const { return size_; }
   const AdamW& optimizer() const { return optimizer_; }
+  SpikeGuard& spike_guard() { return spike_guard_; }
   /// What this rank is doing: phases are entered and the step is told here.
   FlightRecord& record() const { return record_; }
   bool is_root() const { return mesh_.world->rank() == 0; }
@@ -66,6 +69,7 @@ class Session {
   Progress progress_;
   ModelSize size_;
   AdamW optimizer_;
+  SpikeGuard spike_guard_;
 };
 
 /// `train.precision` for this processor: float32, or bfloat16 where `auto` finds

@@ -61,11 +61,15 @@ void add_router_state(Session& session, std::vector<OwnedSlice>& slices) {
   slices.push_back(whole_state(kCountsFirst, lagged.first_LE));
 }
 
-nlohmann::json progress_json(const Progress& progress) {
+nlohmann::json progress_json(Session& session) {
+  const Progress& progress = session.progress();
   return {{"updates", progress.updates},
           {"tokens", progress.tokens},
           {"skipped", progress.skipped},
           {"skipped_in_row", progress.skipped_in_row},
+          {"spikes", progress.spikes},
+          {"last_losses", session.spike_guard().losses()},
+          {"last_norms", session.spike_guard().norms()},
           {"evaluation_owed", progress.evaluation_owed},
           {"lagged_tokens", progress.lagged.tokens}};
 }
@@ -133,6 +137,9 @@ void load_progress(Session& session, CheckpointReader& reader) {
   progress.tokens = state.at("tokens");
   progress.skipped = state.at("skipped");
   progress.skipped_in_row = state.at("skipped_in_row");
+  progress.spikes = state.value("spikes", int64_t{0});
+  session.spike_guard().restore(state.value("last_losses", std::vector<double>()),
+                                state.value("last_norms", std::vector<double>()));
   progress.evaluation_owed = state.value("evaluation_owed", false);
   if (!progress.lagged.defined()) return;
   const Interval all{0, progress.lagged.all_LE.numel()};
@@ -213,7 +220,7 @@ CheckpointInfo snapshot_info(Session& session, const std::string& data_fingerpri
   info.world = session.mesh().world->size();
   info.expert_parallel = session.mesh().expert_size();
   info.zero_stage = static_cast<int>(session.config().zero.stage);
-  info.state = progress_json(session.progress());
+  info.state = progress_json(session);
   info.state["data_fingerprint"] = data_fingerprint;
   info.files = files;
   return info;

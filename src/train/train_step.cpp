@@ -5,7 +5,9 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
+#include <limits>
 
+#include "base/failpoint.h"
 #include "loss/cross_entropy.h"
 #include "optim/schedule.h"
 
@@ -143,6 +145,36 @@ std::vector<MicroBatch> read_step(const Session& session, const TrainingData& da
   return batches;
 }
 
+namespace {
+
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+/// Where tests break one rank's weights, to see that it does not act on them alone.
+void break_weights(Session& session) {
+  ParameterStore& store = session.store();
+  Tensor& dense = store.buffer(ParameterKind::kDense).weights;
+  if (failpoint("weight.nan")) dense[0].fill_(kNan);
+  if (failpoint("weight.flip")) static_cast<uint8_t*>(dense.data_ptr())[0] ^= 1;
+  if (failpoint("expert_weight.nan")) store.buffer(ParameterKind::kExpert).weights[0].fill_(kNan);
+  for (const PlacedPart& placed : store.parts()) {
+    if (!placed.part.name.ends_with(".mlp.gate.weight")) continue;
+    if (failpoint("router_weight.inf")) store.weight_of(placed).fill_(kInfinity);
+  }
+}
+
+/// The same for what a step has computed.
+void break_gradients(Session& session, double& loss) {
+  ParameterStore& store = session.store();
+  if (failpoint("loss.nan")) loss = kNan;
+  if (failpoint("gradient.nan")) store.buffer(ParameterKind::kDense).gradients[0].fill_(kNan);
+  if (failpoint("expert_gradient.inf")) {
+    store.buffer(ParameterKind::kExpert).gradients[0].fill_(kInfinity);
+  }
+}
+
+}  // namespace
+
 StepReport compute_gradients(Session& session, const std::vector<MicroBatch>& batches,
                              RoutingTrace* trace) {
   StepReport report;
@@ -182,6 +214,7 @@ StepReport compute_gradients(Session& session, const std::vector<MicroBatch>& ba
   }
 
   const FlightRecord::Phase phase(session.record(), "reduce");
+  break_gradients(session, sums.loss);
   reduce_sums(sums, *session.mesh().world, report);
   reduce_gradients(session.store());
   report.norms = gradient_norms(session.store(), *session.mesh().world);
@@ -217,10 +250,15 @@ void apply_update(Session& session, StepReport& report) {
 StepReport train_step(Session& session, const std::vector<MicroBatch>& batches) {
   const RunConfig& config = session.config();
   Progress& progress = session.progress();
+  break_weights(session);
   StepReport report = compute_gradients(session, batches);
+  if (failpoint("spike")) report.norms.total += 1e3;
+  report.spike = report.finite && session.spike_guard().is_spike(report.loss, report.norms.total);
   report.lr = config.optim.lr *
               schedule_factor(config.optim.schedule, progress.step + 1, config.train.steps);
-  if (report.finite) {
+  if (report.spike) {
+    progress.spikes += 1;
+  } else if (report.finite) {
     const double comm_before = milliseconds_in_collectives(session.mesh());
     apply_update(session, report);
     report.phases.comm_ms += milliseconds_in_collectives(session.mesh()) - comm_before;

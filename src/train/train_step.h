@@ -15,6 +15,7 @@ struct StepReport {
   double aux = 0, z = 0;  // unscaled, layer-reduced
   GradientNorms norms;    // before clipping
   bool finite = true;     // loss and every gradient
+  bool spike = false;     // finite, but left out: see spike_guard.h
   double lr = 0;
   StepCounts counts;                         // routing of the whole step, before drops
   std::vector<double> dropped_L, entropy_L;  // per MoE layer: share dropped, mean entropy in nats
@@ -58,7 +59,8 @@ StepReport compute_gradients(Session& session, const std::vector<MicroBatch>& ba
 /// One optimizer step: compute_gradients; then, when everything is finite, clip,
 /// AdamW, publish the weights, and update the router's state. A step with a
 /// non-finite loss or gradient is skipped by all ranks together and leaves
-/// weights, moments and router state as they were. Progress moves on either way.
+/// weights, moments and router state as they were; so does a spike, where the config
+/// looks for them. Progress moves on either way.
 /// Collective over all groups of the mesh.
 StepReport train_step(Session& session, const std::vector<MicroBatch>& batches);
 

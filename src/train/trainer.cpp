@@ -7,6 +7,7 @@
 #include <cmath>
 #include <memory>
 #include <optional>
+#include <set>
 
 #include "base/checksum.h"
 #include "base/file.h"
@@ -17,6 +18,7 @@
 #include "data/dataset_meta.h"
 #include "data/token_dataset.h"
 #include "data/tokenizer.h"
+#include "distributed/watchdog.h"
 #include "metrics/console.h"
 #include "metrics/jsonl.h"
 #include "metrics/memory.h"
@@ -67,6 +69,7 @@ class Trainer {
 
  private:
   void restore(const ResumeOptions& resume);
+  void start_watchdog();
   void open_run_folder(const ResumeOptions& resume);
   void announce();
   StepReport next_step();
@@ -77,6 +80,8 @@ class Trainer {
   void save_if_due();
   ExitCode stop_early(int signal);
   void stop_if_broken() const;
+  void roll_back();
+  void warn_of_slow_ranks(const at::Tensor& times_WT);
   void check_replicas();
   int agreed_stop_signal();
 
@@ -96,6 +101,8 @@ class Trainer {
   Window window_;
   std::unique_ptr<JsonlWriter> jsonl_;  // rank 0
   Colour colour_;
+  std::set<int64_t> slow_ranks_;  // that have been named
+  std::unique_ptr<Watchdog> watchdog_;
 };
 
 /// The config with everything resolved that the data decides. With `load_from`
@@ -131,12 +138,23 @@ void Trainer::restore(const ResumeOptions& resume) {
   resumed_from_ = checkpoint_to_resume(world(), folder_, resume);
   if (!resumed_from_.empty()) {
     check_resumable(config_, data_.fingerprint(), resumed_from_);
-    load_snapshot(session_, resumed_from_, Restore::kRun);
+    if (resumed_from_.starts_with(folder_.path() + "/")) start_watchdog();
+    const FlightRecord::Phase phase(session_.record(), "load");
+    load_snapshot(session_, resumed_from_, Restore::kRun, Digests::kTrust);
   } else if (config_.checkpoint.load_from) {
     const std::string source = resolve_checkpoint(*config_.checkpoint.load_from);
     check_same_model(config_, source);
     load_snapshot(session_, source, Restore::kWeights);
   }
+}
+
+/// From here on a rank that hangs or vanishes is noticed; the run's folder is there.
+void Trainer::start_watchdog() {
+  if (watchdog_) return;
+  session_.record().open(folder_.flight());
+  watchdog_ = std::make_unique<Watchdog>(
+      session_.record(), world(),
+      Watchdog::Limits{config_.watchdog.timeout_seconds, config_.watchdog.save_timeout_seconds});
 }
 
 void Trainer::open_run_folder(const ResumeOptions& resume) {
@@ -146,6 +164,7 @@ void Trainer::open_run_folder(const ResumeOptions& resume) {
     jsonl_ = std::make_unique<JsonlWriter>(folder_.metrics());
   }
   world().barrier("run folder");
+  start_watchdog();
   const std::string own = folder_.checkpoints() + "/" + step_folder_name(session_.progress().step);
   if (own == resumed_from_) checkpointer_.set_newest(own, session_.progress().step);
 }
@@ -172,6 +191,7 @@ ExitCode Trainer::run() {
     if (const int signal = agreed_stop_signal()) return stop_early(signal);
     const StepReport report = next_step();
     stop_if_broken();
+    if (report.spike) roll_back();
     if (is_due(config_.train.check_replicas_interval)) check_replicas();
     if (session_.progress().step == 1 || is_due(config_.train.log_interval)) record(report);
     if (is_due(config_.train.eval_interval)) evaluate_validation();
@@ -201,9 +221,11 @@ ExitCode Trainer::stop_early(int signal) {
 }
 
 StepReport Trainer::next_step() {
+  session_.record().set_step(session_.progress().step + 1);
   std::vector<MicroBatch> batches;
   {
     const Span span(window_.phases.data_ms);
+    const FlightRecord::Phase phase(session_.record(), "data");
     batches = read_step(session_, data_);
   }
   StepReport report = train_step(session_, batches);
@@ -221,6 +243,37 @@ void Trainer::stop_if_broken() const {
                          " steps in a row were not finite (train.max_skipped_steps " +
                          std::to_string(config_.train.max_skipped_steps) +
                          "); go back to an earlier checkpoint with a lower optim.lr");
+  }
+}
+
+/// After a spike: with `rollback`, the last checkpoint again, and on with the samples
+/// behind those that led to the spike. Collective.
+void Trainer::roll_back() {
+  const SpikeConfig& spike = config_.train.spike;
+  Progress& progress = session_.progress();
+  const std::string step = std::to_string(progress.step);
+  checkpointer_.finish();
+  const std::string& source = checkpointer_.newest();
+  if (spike.action != "rollback" || source.empty()) {
+    log_warning("step " + step + " is a spike of the loss or the gradient norm: left out");
+    return;
+  }
+  const uint64_t behind =
+      progress.cursor + static_cast<uint64_t>(spike.skip_steps) * config_.train.global_batch_size;
+  const int64_t spikes = progress.spikes;
+  {
+    const FlightRecord::Phase phase(session_.record(), "load");
+    load_snapshot(session_, source, Restore::kRun);
+  }
+  log_warning("step " + step + " is a spike of the loss or the gradient norm: rolled back to " +
+              source + "; samples " + std::to_string(progress.cursor) + " to " +
+              std::to_string(behind) + " of the order are left out");
+  progress.cursor = behind;
+  progress.spikes = spikes;
+  if (session_.is_root()) {
+    jsonl_.reset();
+    truncate_after_step(folder_.metrics(), progress.step);
+    jsonl_ = std::make_unique<JsonlWriter>(folder_.metrics());
   }
 }
 
