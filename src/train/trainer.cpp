@@ -302,20 +302,41 @@ void Trainer::record(const StepReport& report) {
   window_ = Window{};
 }
 
+/// Each once: a rank whose work outside collectives takes twice as long as most ranks'.
+void Trainer::warn_of_slow_ranks(const at::Tensor& times_WT) {
+  const at::Tensor work_W = times_WT.select(1, 0) - times_WT.select(1, 4) -
+                            times_WT.select(1, 6);  // less waiting, saving
+  const double typical = std::get<0>(work_W.sort())[(world().size() - 1) / 2].item<double>();
+  for (int64_t r = 0; r < world().size(); ++r) {
+    const double work = work_W[r].item<double>(), elapsed = times_WT[r][0].item<double>();
+    const bool slow = work > 2 * typical && work - typical > 0.2 * elapsed;
+    if (!slow || !slow_ranks_.insert(r).second) continue;
+    const auto per_step = [&](double ms) {
+      return std::to_string(std::llround(ms / static_cast<double>(window_.steps))) + " ms";
+    };
+    log_warning("rank " + std::to_string(r) + " is slow: " + per_step(work) +
+                " of work per step where most ranks take " + per_step(typical) +
+                ", and all wait for it; see what else runs on its host (" +
+                record_path(folder_.flight(), static_cast<int>(r)) + ")");
+  }
+}
+
 StepMetrics Trainer::make_metrics(const StepReport& report) {
   const Progress& progress = session_.progress();
   const auto steps = static_cast<double>(window_.steps);
   const double elapsed_ms =
       std::chrono::duration<double, std::milli>(Clock::now() - window_.start).count();
   const PhaseTimes& p = window_.phases;
-  at::Tensor slowest =
+  const at::Tensor mine =
       at::tensor({elapsed_ms, p.data_ms, p.forward_ms, p.backward_ms, p.comm_ms, p.optimizer_ms,
-                  static_cast<double>(peak_rss_bytes()), p.checkpoint_ms},
+                  p.checkpoint_ms, static_cast<double>(peak_rss_bytes()), peak_flops_},
                  at::kDouble);
-  at::Tensor peak = at::tensor({peak_flops_}, at::kDouble);
-  session_.mesh().world->all_reduce(slowest, ReduceOp::kMax, "times of the slowest rank");
-  session_.mesh().world->all_reduce(peak, ReduceOp::kSum, "peak rates");
-  const double* x = slowest.data_ptr<double>();
+  at::Tensor times_WT = at::empty({world().size(), mine.numel()}, at::kDouble);
+  world().all_gather(mine, times_WT, "times of the ranks");
+  warn_of_slow_ranks(times_WT);
+  const at::Tensor slowest_T = std::get<0>(times_WT.max(0));
+  const double* x = slowest_T.data_ptr<double>();
+  const double peak_flops = times_WT.select(1, 8).sum().item<double>();
 
   StepMetrics metrics;
   metrics.step = progress.step;
@@ -331,10 +352,10 @@ StepMetrics Trainer::make_metrics(const StepReport& report) {
   const auto step_tokens =
       static_cast<double>(config_.train.global_batch_size * config_.data.sequence_length);
   metrics.tokens_per_second = step_tokens * steps / x[0] * 1e3;
-  metrics.mfu = metrics.tokens_per_second * session_.size().flops_per_token / peak.item<double>();
+  metrics.mfu = metrics.tokens_per_second * session_.size().flops_per_token / peak_flops;
   metrics.phases = {x[1] / steps, x[2] / steps, x[3] / steps,
-                    x[4] / steps, x[5] / steps, x[7] / steps};
-  metrics.peak_rss_bytes = static_cast<int64_t>(x[6]);
+                    x[4] / steps, x[5] / steps, x[6] / steps};
+  metrics.peak_rss_bytes = static_cast<int64_t>(x[7]);
   metrics.skipped_steps = progress.skipped;
   for (size_t l = 0; l < report.dropped_L.size(); ++l) {
     const at::Tensor counts_E = report.counts.all_LE[static_cast<int64_t>(l)].to(at::kLong);
