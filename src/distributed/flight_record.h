@@ -32,7 +32,7 @@ enum class RankStatus {
 /// for whoever looks into a run's `flight/` folder while it runs or after it died.
 /// rank_state.h reads it back.
 ///
-/// A collective costs 0.3 microseconds in all, and no system call. Any thread may
+/// A collective costs half a microsecond in all, and no system call. Any thread may
 /// call, but communicators, phases and steps belong to one thread at a time.
 class FlightRecord {
  public:

@@ -189,11 +189,18 @@ bool Watchdog::a_lower_rank_will_report() const {
 void Watchdog::end_hang() {
   record_.set_status(RankStatus::kHung);
   tell(describe(own_state(), WallClock::now()));
-  record_.sync();
+  show_other_hosts();
   if (!wait(kGraceSeconds)) return;
   if (a_lower_rank_will_report() && !wait(kGraceSeconds)) return;
   if (!job_is_ending()) report_hang();
   end_job();
+}
+
+/// In a thread of its own, which the end of the process cuts short: a busy disk may take
+/// longer than the grace.
+void Watchdog::show_other_hosts() const {
+  if (std::ranges::all_of(peers_, &Peer::here)) return;
+  std::thread([this] { record_.sync(); }).detach();
 }
 
 /// The lines of the ranks that were silent, and the verdict.
@@ -214,6 +221,11 @@ void Watchdog::report_hang() const {
 
 void Watchdog::end_job() const {
   record_.set_status(RankStatus::kEnding);
+  std::thread([] {  // should the launcher not hear MPI_Abort
+    std::this_thread::sleep_for(std::chrono::seconds(2));
+    ::_Exit(kExitWatchdog);
+  })
+      .detach();
   int started = 0;
   MPI_Initialized(&started);
   if (started != 0) MPI_Abort(MPI_COMM_WORLD, kExitWatchdog);

@@ -61,6 +61,7 @@ class Watchdog {
   int lowest_living_rank() const;
   bool a_lower_rank_will_report() const;
   void end_hang();
+  void show_other_hosts() const;
   void report_hang() const;
   [[noreturn]] void end_job() const;
 
