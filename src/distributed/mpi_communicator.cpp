@@ -136,7 +136,7 @@ class MpiCommunicator final : public Communicator {
 
   void reduce_scatter_uneven(const at::Tensor& input, const std::vector<int64_t>& counts,
                              at::Tensor& output, const char* purpose) override {
-    const Span span(elapsed_ms());
+    const Collective call(*this, "reduce-scatter", purpose, bytes_in(input));
     check_contract(input);
     check_contract(output);
     const int64_t total = std::accumulate(counts.begin(), counts.end(), int64_t{0});
