@@ -9,8 +9,9 @@ namespace switchyard {
 /// ZeRO stage 2 (Rajbhandari et al., arXiv:1910.02054, P_os+g) for one leaf: as soon as
 /// backward has all of its gradient, that is reduce-scattered in float32 over the
 /// buffer's group, the elements that this rank owns are added to `buffer.gradients`,
-/// and the gradient is freed. So of whole gradients only those of the leaf at hand
-/// are alive, and micro-batches add up in the owned part.
+/// and the gradient is freed. So of whole gradients only that of the leaf at hand is
+/// alive (and the first half of one that is used twice, as tied embeddings are), and
+/// micro-batches add up in the owned part.
 ///
 ///   leaf    elements `range` of `buffer`, already with its memory; requires a gradient
 ///   buffer  must outlive the leaf's last backward and stay where it is

@@ -487,7 +487,8 @@ TEST(ReshardTest, LoadingNeedsNoRoomOfItsOwn) {
       PeakBytes peak;
       Mesh mesh = first_ranks(layout);
       if (layout.has_this_rank()) {
-        Session session(std::move(mesh), test_runtime().record(), kJobRanks, config_of(layout, wanted, folder));
+        Session session(std::move(mesh), test_runtime().record(), kJobRanks,
+                        config_of(layout, wanted, folder));
         const ParameterBytes own = session.store().bytes();
         int64_t largest = 0;
         for (const PlacedPart& placed : session.store().parts()) {
