@@ -333,7 +333,12 @@ bool swap_in_folder(const std::string& from, const std::string& to) {
   }
   const std::string aside = temporary_name(to);
   rename_path(to, aside);
-  rename_path(from, to);
+  try {
+    rename_path(from, to);
+  } catch (const DataError&) {
+    rename_path(aside, to);
+    throw;
+  }
   rename_path(aside, from);
   return true;
 }

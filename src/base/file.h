@@ -152,8 +152,9 @@ std::vector<std::string> list_folder(const std::string& folder);
 void rename_path(const std::string& from, const std::string& to);
 
 /// Puts the folder `from` at `to`. When a folder is there, the two change places
-/// in one step where the file system can (RENAME_EXCHANGE), and in two renames
-/// where it cannot; it is found at `from` afterwards. Returns whether it was.
+/// in one step where the file system can (RENAME_EXCHANGE), and in three renames
+/// where it cannot, between which a kill leaves nothing at `to`; it is found at `from`
+/// afterwards. Returns whether it was. When it throws, there is still one at `to`.
 bool swap_in_folder(const std::string& from, const std::string& to);
 
 /// Removes a file or a folder with all below it, never following links; content

@@ -82,6 +82,23 @@ TEST(FaultyFileOpsTest, KillBeforeOrAfterTheCall) {
   EXPECT_TRUE(path_exists(folder / "a"));
 }
 
+TEST(FaultyFileOpsTest, AFileSystemThatCannotExchangeSwapsByRenames) {
+  const ScratchFolder folder;
+  write_disk({{"new/", ""}, {"new/x", "new"}, {"old/", ""}, {"old/x", "old"}}, folder.path());
+  set_file_fault(parse_file_fault("path=/new:einval@1+"));  // the exchange and the second rename
+  EXPECT_THROW(swap_in_folder(folder / "new", folder / "old"), DataError);
+  set_file_fault({});
+  EXPECT_EQ(read_file(folder / "old/x"), "old");
+  EXPECT_EQ(read_file(folder / "new/x"), "new");
+  set_file_fault(parse_file_fault("path=/new:einval@1"));
+  EXPECT_TRUE(swap_in_folder(folder / "new", folder / "old"));
+  EXPECT_EQ(struck_file_op(), "exchange");
+  set_file_fault({});
+  EXPECT_EQ(read_file(folder / "old/x"), "new");
+  EXPECT_EQ(read_file(folder / "new/x"), "old");
+  EXPECT_EQ(list_folder(folder.path()).size(), 2u);
+}
+
 /// What may be left of some changes to an empty folder after a power cut.
 class FileJournalTest : public testing::Test {
  protected:
