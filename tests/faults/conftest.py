@@ -64,8 +64,9 @@ class Job:
         self.output = open(run.parent / f"{run.name}.log", "w+")
         self.process = subprocess.Popen(
             command, stdout=self.output, stderr=subprocess.STDOUT, start_new_session=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "SWITCHYARD_FAILPOINTS": faults,
-                 "SWITCHYARD_FILE_FAULT": file_fault})
+            env={**os.environ, "OMP_NUM_THREADS": "1",
+                 **({"SWITCHYARD_FAILPOINTS": faults} if faults else {}),
+                 **({"SWITCHYARD_FILE_FAULT": file_fault} if file_fault else {})})
 
     def text(self):
         return pathlib.Path(self.output.name).read_text(errors="replace")

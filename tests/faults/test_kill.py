@@ -83,7 +83,7 @@ def test_a_second_resume_after_a_killed_resume_is_bitwise_the_same(start, tmp_pa
                 "checkpoint__async": "false"}
     whole = start("whole", **settings)
     assert whole.end() == 0, whole.text()
-    start("run", faulty=True, faults="forward#6@1=kill", **settings).end()
+    start("run", faulty=True, faults="forward#21@1=kill", **settings).end()
     for place in ("load", "data#1", "forward#3"):
         start("run", faulty=True, faults=f"{place}@0=kill", **settings).end()
     last = start("run", **settings)
@@ -96,7 +96,7 @@ def test_a_second_resume_after_a_killed_resume_is_bitwise_the_same(start, tmp_pa
 def test_nothing_is_left_running(what, start):
     job = start("run", ranks=4, train__steps=10**6, checkpoint__interval=1)
     ids = job.ranks(4)
-    job.wait_for_step(2)
+    job.wait_for("saved ")
     kill([job.process.pid] if what == "launcher" else ids.values())
     assert job.end() != 0  # and no rank is there any more
     again = start("run", ranks=4, train__steps=10**6, checkpoint__interval=1)
