@@ -45,8 +45,10 @@ const char* stop_signal_name(int signal) {
   }
 }
 
+void restore_stop_signals() { set_handlers(SIG_DFL); }
+
 void release_stop_signals() {
-  set_handlers(SIG_DFL);
+  restore_stop_signals();
   if (received != 0) std::raise(received);
 }
 

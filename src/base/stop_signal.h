@@ -16,6 +16,9 @@ int stop_signal();
 /// "SIGTERM".
 const char* stop_signal_name(int signal);
 
+/// Stop signals end the process again. One that has already come does not.
+void restore_stop_signals();
+
 /// Stop signals end the process again, and one that has already come does so now.
 void release_stop_signals();
 

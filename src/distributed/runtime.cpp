@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "base/error.h"
+#include "base/stop_signal.h"
 #include "distributed/check_mpi.h"
 #include "distributed/mpi_communicator.h"
 #include "distributed/solo_communicator.h"
@@ -80,6 +81,7 @@ Mesh Runtime::make_mesh(const ParallelConfig& parallel) const {
 
 void Runtime::abort_job(const std::string& what, int exit_code) const {
   record_->set_status(RankStatus::kEnding);
+  restore_stop_signals();  // with one, mpirun ends those that would only say the same again
   if (rank_ > 0) std::this_thread::sleep_for(std::chrono::seconds(1));
   const std::string who = world_size_ > 1 ? "rank " + std::to_string(rank_) + ": " : "";
   std::fprintf(stderr, "switchyard: %s%s%s\n", who.c_str(), what.c_str(), record_->where().c_str());

@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -153,14 +154,15 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 /// Where tests break one rank's weights, to see that it does not act on them alone.
 void break_weights(Session& session) {
   ParameterStore& store = session.store();
-  Tensor& dense = store.buffer(ParameterKind::kDense).weights;
-  if (failpoint("weight.nan")) dense[0].fill_(kNan);
-  if (failpoint("weight.flip")) static_cast<uint8_t*>(dense.data_ptr())[0] ^= 1;
+  const auto first_of = [&](std::string_view ending) {
+    const auto& parts = store.parts();
+    const auto ends = [&](const PlacedPart& placed) { return placed.part.name.ends_with(ending); };
+    return store.weight_of(*std::find_if(parts.begin(), parts.end(), ends)).flatten()[0];
+  };
+  if (failpoint("weight.nan")) first_of("model.norm.weight").fill_(kNan);
+  if (failpoint("weight.flip")) *static_cast<uint8_t*>(first_of("norm.weight").data_ptr()) ^= 1;
   if (failpoint("expert_weight.nan")) store.buffer(ParameterKind::kExpert).weights[0].fill_(kNan);
-  for (const PlacedPart& placed : store.parts()) {
-    if (!placed.part.name.ends_with(".mlp.gate.weight")) continue;
-    if (failpoint("router_weight.inf")) store.weight_of(placed).fill_(kInfinity);
-  }
+  if (failpoint("router_weight.inf")) first_of(".mlp.gate.weight").fill_(kInfinity);
 }
 
 /// The same for what a step has computed.

@@ -53,7 +53,7 @@ class Job:
     """`train configs/tiny.yaml` into the folder `run`, in the background."""
 
     def __init__(self, run, data, ranks=1, faulty=False, faults="", file_fault="", launcher=(), resume="auto",
-                 before=(), **settings):
+                 before=(), cwd=None, **settings):
         self.run = run
         settings = {**PLAIN, "run__dir": run.parent, "run__name": run.name, "data__path": data, "train__threads": 1,
                     **settings}
@@ -63,7 +63,7 @@ class Job:
         command += [*before, FAULTY if faulty else BINARY, "train", str(TINY), "--resume", str(resume), *sets(settings)]
         self.output = open(run.parent / f"{run.name}.log", "w+")
         self.process = subprocess.Popen(
-            command, stdout=self.output, stderr=subprocess.STDOUT, start_new_session=True,
+            command, stdout=self.output, stderr=subprocess.STDOUT, start_new_session=True, cwd=cwd,
             env={**os.environ, "OMP_NUM_THREADS": "1",
                  **({"SWITCHYARD_FAILPOINTS": faults} if faults else {}),
                  **({"SWITCHYARD_FILE_FAULT": file_fault} if file_fault else {})})

@@ -110,8 +110,8 @@ def test_a_folder_that_one_rank_cannot_see(run, start, tmp_path):
     script = tmp_path / "elsewhere.sh"
     script.write_text('#!/bin/sh\nif [ "$OMPI_COMM_WORLD_RANK" = 1 ]; then cd /; fi\nexec "$@"\n')
     script.chmod(0o755)
-    relative = os.path.relpath(run.parent, os.getcwd())
-    job = start("run", before=[str(script)], **{**RUN, "run__dir": relative, "train__steps": 7})
+    run.rename(tmp_path / "not at the root")
+    job = start("not at the root", before=[str(script)], cwd=tmp_path, **{**RUN, "run__dir": ".", "train__steps": 7})
     assert job.process.wait(timeout=100) == 3, job.text()
     assert "rank 1: " in job.text() and "step 7/" not in job.text(), job.text()
 

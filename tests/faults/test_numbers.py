@@ -2,6 +2,7 @@
 
 import re
 
+import numpy
 import pytest
 from conftest import acknowledged, newest, numbers, records, tensors
 
@@ -36,9 +37,13 @@ def test_a_weight_that_is_not_finite_ends_the_run_and_is_never_saved(rank, where
     """It spreads to activations, router logits, loss and gradients: every step from then on is skipped."""
     job = start("run", faulty=True, faults=f"{where}#5@{rank}=wrong", **{**RUN, "train__steps": 40})
     assert job.end() == 86, job.text()
-    assert newest(tmp_path / "run").name == "step-00000003" and acknowledged(job.text()) == 3, job.text()
+    assert job.text().count("not finite (train.max") + job.text().count("not finite; go back") == 1, job.text()
+    assert acknowledged(job.text()) >= 3, job.text()
+    for step_dir in (tmp_path / "run/checkpoints").glob("step-*"):  # ranks whose share was whole may have saved it
+        values = b"".join(tensors(step_dir)[name] for name in tensors(step_dir) if not name.startswith("router_counts"))
+        assert numpy.isfinite(numpy.frombuffer(values, numpy.float32)).all()
     again = start("run", **RUN)
-    assert again.end() == 0 and "step-00000003" in again.text().split("going on from")[1]
+    assert again.end() == 0 and acknowledged(again.text()) == 12, again.text()
 
 
 def test_the_run_stops_after_that_many_skipped_steps(start, tmp_path):
@@ -49,7 +54,7 @@ def test_the_run_stops_after_that_many_skipped_steps(start, tmp_path):
 
 @pytest.mark.parametrize("rank", [1, 3])
 def test_a_flipped_bit_of_a_replicated_weight_names_its_rank(rank, start):
-    job = start("run", faulty=True, faults=f"weight.flip#5@{rank}=wrong", train__check_replicas_interval=2, **RUN)
+    job = start("run", faulty=True, faults=f"weight.flip#5@{rank}=wrong", train__check_replicas_interval=2, zero__stage=0, **RUN)
     assert job.end() == 4, job.text()
     assert f"after step 6 rank {rank} holds other dense weights" in job.text(), job.text()
 
@@ -64,7 +69,8 @@ def test_a_step_replayed_from_its_checkpoint_is_the_same_step(start, tmp_path):
     assert tensors(newest(tmp_path / "replay")) == tensors(newest(tmp_path / "run"))
 
 
-@pytest.mark.parametrize("action, left", [("skip", "1 spike"), ("rollback", "rolled back")])
+@pytest.mark.parametrize("action, left", [("skip", "step 40 is a spike of the loss or the gradient norm: left out"),
+                                          ("rollback", "step 40 is a spike of the loss or the gradient norm: rolled back to")])
 def test_a_spike_is_skipped_or_rolled_back(action, left, start, tmp_path):
     settings = {**RUN, "train__steps": 60, "checkpoint__interval": 5, "train__spike": f"{{action: {action}, window: 32}}",
                 "optim__schedule__type": "constant"}
