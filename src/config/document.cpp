@@ -1,10 +1,16 @@
 #include "config/document.h"
 
 #include <yaml-cpp/depthguard.h>
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
+#include <optional>
+#include <sstream>
+#include <string_view>
 #include <utility>
+
+#include "base/utf8.h"
 
 namespace switchyard {
 namespace {
@@ -17,6 +23,16 @@ constexpr size_t kMaxValues = 100000;  // aliases of aliases grow without bound
 struct Unreadable {
   Issue issue;
 };
+
+bool is_control(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }
+
+/// The first byte that no text of a config has, nothing when all are right.
+std::optional<size_t> first_strange_byte(std::string_view text) {
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (is_control(text[i]) && text[i] != '\t' && text[i] != '\n' && text[i] != '\r') return i;
+  }
+  return first_invalid_utf8(text);
+}
 
 class Converter {
  public:
@@ -39,6 +55,7 @@ class Converter {
     if (node.IsScalar()) {
       value.kind = Value::Kind::kScalar;
       value.scalar = node.Scalar();
+      check_word(value.scalar, value.place);
       value.quoted = node.Tag() == "!";
     } else if (node.IsSequence()) {
       value.kind = Value::Kind::kList;
@@ -51,6 +68,12 @@ class Converter {
   }
 
  private:
+  /// Escapes ("\x00") come into words that were not in the text.
+  static void check_word(const std::string& word, const Place& place) {
+    if (!std::any_of(word.begin(), word.end(), is_control)) return;
+    throw Unreadable{{place, "a word with a control character; no key or value has one"}};
+  }
+
   void add_entry(Value& map, const YAML::Node& key, const YAML::Node& node, const std::string& path,
                  int depth) {
     const Place at = place(key.Mark());
@@ -59,6 +82,7 @@ class Converter {
       return;
     }
     const std::string& name = key.Scalar();
+    check_word(name, at);
     const std::string full = path.empty() ? name : path + "." + name;
     Value value = convert(node, full, depth + 1);
     value.place = at;
@@ -78,18 +102,67 @@ class Converter {
   size_t values_ = 0;
 };
 
+/// Where the last document of a stream begins.
+class LastDocument final : public YAML::EventHandler {
+ public:
+  const YAML::Mark& mark() const { return mark_; }
+
+  void OnDocumentStart(const YAML::Mark&) override { is_new_ = true; }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t) override { see(mark); }
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override { see(mark); }
+  void OnScalar(const YAML::Mark& mark, const std::string&, YAML::anchor_t,
+                const std::string&) override {
+    see(mark);
+  }
+  void OnSequenceStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {
+    see(mark);
+  }
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t,
+                  YAML::EmitterStyle::value) override {
+    see(mark);
+  }
+  void OnMapEnd() override {}
+
+ private:
+  void see(const YAML::Mark& mark) {
+    if (is_new_) mark_ = mark;
+    is_new_ = false;
+  }
+
+  bool is_new_ = false;
+  YAML::Mark mark_;
+};
+
+/// Throws unless the text is one document. YAML::LoadAll would count them too, but makes
+/// empty documents without end of a text that begins with a comma (yaml-cpp issue 1040).
+void check_one_document(const std::string& text, const Converter& converter) {
+  std::istringstream stream(text);
+  YAML::Parser parser(stream);
+  LastDocument document;
+  if (!parser.HandleNextDocument(document)) return;
+  const int first = document.mark().pos;
+  if (!parser.HandleNextDocument(document)) return;
+  throw Unreadable{{converter.place(document.mark()),
+                    document.mark().pos == first
+                        ? "not valid YAML: a document does not begin like this"
+                        : "a second YAML document (after `---`); a config is one document"}};
+}
+
 Value parse_or_throw(const std::string& text, Converter& converter, const Place& start) {
   if (text.size() > kMaxBytes) {
     throw Unreadable{{start, std::to_string(text.size()) +
                                  " bytes is more than the 1 MiB a config may have; is it one?"}};
   }
+  if (const std::optional<size_t> at = first_strange_byte(text)) {
+    const Place place{start.origin, start.line == 0 ? 0 : static_cast<int>(line_of(text, *at))};
+    throw Unreadable{{place, "a control character, or no valid UTF-8; a config is text"}};
+  }
   try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(text);
-    if (documents.size() > 1) {
-      throw Unreadable{{converter.place(documents[1].Mark()),
-                        "a second YAML document (after `---`); a config is one document"}};
-    }
-    return documents.empty() ? Value{} : converter.convert(documents[0], "", 0);
+    check_one_document(text, converter);
+    return converter.convert(YAML::Load(text), "", 0);
   } catch (const YAML::DeepRecursion& error) {
     throw Unreadable{{converter.place(error.mark), "nested too deep; no key of a config is"}};
   } catch (const YAML::Exception& error) {

@@ -40,9 +40,9 @@ struct Document {
   bool complete = true;  // false: the text could not be read to its end, root is empty
 };
 
-/// Reads a YAML text. Broken syntax, a key given twice, a second document, more
-/// than 1 MiB and nesting deeper than 16 levels are issues. Aliases are
-/// expanded, within limits.
+/// Reads a YAML text. Broken syntax, a key given twice, a second document, control
+/// characters and invalid UTF-8 in a value, more than 1 MiB and nesting deeper than 16 levels are
+/// issues. Aliases are expanded, within limits.
 Document parse_document(const std::string& text, const std::string& origin, Lines lines);
 
 /// Lays `over` upon `base`: mappings merge key by key, all else replaces. An

@@ -6,7 +6,7 @@
 #include "base/json.h"
 #include "data/byte_level.h"
 #include "data/nfc.h"
-#include "data/utf8.h"
+#include "base/utf8.h"
 
 namespace switchyard {
 namespace {

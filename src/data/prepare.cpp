@@ -15,7 +15,7 @@
 #include "base/json.h"
 #include "data/token_shard.h"
 #include "data/tokenizer.h"
-#include "data/utf8.h"
+#include "base/utf8.h"
 
 namespace switchyard {
 namespace {

@@ -43,6 +43,25 @@ TEST(Document, RefusesWhatItCannotMean) {
   EXPECT_EQ(issue("a: [1\n"), "f.yaml:2: not valid YAML: end of sequence flow not found");
 }
 
+// Found by fuzzing: yaml-cpp 0.7 makes empty documents of a leading comma without end.
+TEST(Document, ALeadingCommaEnds) {
+  EXPECT_EQ(issue(", a"), "f.yaml:1: not valid YAML: a document does not begin like this");
+  EXPECT_EQ(issue("# comment\n, switch\nmoe: {}\n"),
+            "f.yaml:2: not valid YAML: a document does not begin like this");
+}
+
+TEST(Document, ControlCharactersAndOtherEncodingsAreNoText) {
+  const std::string text = "f.yaml:2: a control character, or no valid UTF-8; a config is text";
+  EXPECT_EQ(issue(std::string("a: 1\nb: x\0y\n", 12)), text);
+  EXPECT_EQ(issue("a: 1\nb: \4\n"), text);
+  EXPECT_EQ(issue("a: 1\nb: \xff\xfe\n"), text);
+  EXPECT_EQ(issue("a: 1\nb: \"x\\0y\"\n"),
+            "f.yaml:2: a word with a control character; no key or value has one");
+  EXPECT_EQ(issue("\"a\\n\": 1\n"),
+            "f.yaml:1: a word with a control character; no key or value has one");
+  EXPECT_EQ(issue("a: \xc3\xa9\r\n\tb"), issue("a: e\r\n\tb")) << "tabs, CR and letters are";
+}
+
 TEST(Document, BoundsSizeDepthAndAliases) {
   EXPECT_EQ(issue(std::string(1100000, ' ')),
             "f.yaml:1: 1100000 bytes is more than the 1 MiB a config may have; is it one?");
