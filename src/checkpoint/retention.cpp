@@ -133,6 +133,7 @@ std::vector<std::string> remove_abandoned(const std::string& checkpoints_dir) {
   if (!path_exists(checkpoints_dir)) return removed;
   for (const std::string& name : list_folder(checkpoints_dir)) {
     const std::string folder = checkpoints_dir + "/" + name;
+    if (name.starts_with(std::string(kLatest) + ".tmp-")) removed.push_back(folder);
     if (!is_temporary_name(name) || std::filesystem::is_symlink(folder) || !is_folder(folder)) {
       continue;
     }

@@ -44,7 +44,8 @@ void delete_checkpoints(const std::vector<std::string>& step_dirs);
 /// Returns the folders deleted, oldest first. Local.
 std::vector<std::string> retain(const std::string& checkpoints_dir, int64_t keep);
 
-/// Deletes what killed saves and deletions have left; links stay. Nobody else may be
+/// Deletes what killed saves and deletions have left, half of a new `latest` too; links
+/// stay. Nobody else may be
 /// saving into this folder meanwhile. Returns the folders deleted. Local.
 std::vector<std::string> remove_abandoned(const std::string& checkpoints_dir);
 
