@@ -28,6 +28,12 @@ check_shell() {
   shellcheck scripts/*.sh .ci/run && echo "shell: shellcheck has no objections"
 }
 
+# What executes what it reads, or hands names out of files to a shell.
+check_safe_readers() {
+  if grep -rnE 'torch::(load|jit::load|pickle_load)|std::system|popen\(' src; then return 1; fi
+  echo "readers: no pickle, no torch::load, no shell"
+}
+
 check_tour() {
   # shellcheck disable=SC2016  # the backquotes are Markdown's
   if grep -qsE '^- `[^`]+` `[^`]+` -- ' README.md; then scripts/check_tour.py; fi
@@ -39,6 +45,7 @@ check tour check_tour
 check "tests registered" scripts/check_tests_registered.py
 check format check_format
 check shell check_shell
+check "safe readers" check_safe_readers
 scripts/code_shape.py
 [ ${#failed[@]} -eq 0 ] || fail "failed: ${failed[*]}"
 

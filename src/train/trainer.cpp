@@ -3,11 +3,10 @@
 #include <ATen/ATen.h>
 #include <unistd.h>
 
-#include <chrono>
-#include <cmath>
+#include <algorithm>
+#include <map>
 #include <memory>
 #include <optional>
-#include <set>
 
 #include "base/checksum.h"
 #include "base/file.h"
@@ -19,20 +18,16 @@
 #include "data/token_dataset.h"
 #include "data/tokenizer.h"
 #include "distributed/watchdog.h"
-#include "metrics/console.h"
-#include "metrics/jsonl.h"
-#include "metrics/memory.h"
 #include "ops/gemm_peak.h"
 #include "train/checkpointer.h"
 #include "train/evaluator.h"
 #include "train/run_description.h"
+#include "train/run_log.h"
 #include "train/snapshot.h"
 #include "train/train_step.h"
 
 namespace switchyard {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 /// What a checkpoint needs of the data folder to turn text into tokens: meta.json
 /// and the tokenizer's files, under their own names.
@@ -46,21 +41,6 @@ std::vector<std::pair<std::string, std::string>> tokenizer_files(const DataConfi
   return files;
 }
 
-/// Time and phases since the last record, over which a record averages.
-struct Window {
-  Clock::time_point start = Clock::now();
-  int64_t steps = 0;
-  PhaseTimes phases;
-
-  void add(const PhaseTimes& p) {
-    ++steps;
-    phases.forward_ms += p.forward_ms;
-    phases.backward_ms += p.backward_ms;
-    phases.comm_ms += p.comm_ms;
-    phases.optimizer_ms += p.optimizer_ms;
-  }
-};
-
 /// The loop of one run on this rank.
 class Trainer {
  public:
@@ -73,15 +53,11 @@ class Trainer {
   void open_run_folder(const ResumeOptions& resume);
   void announce();
   StepReport next_step();
-  void record(const StepReport& report);
-  StepMetrics make_metrics(const StepReport& report);
   void evaluate_validation();
-  void report(const std::vector<EvalMetrics>& evaluations);
   void save_if_due();
   ExitCode stop_early(int signal);
   void stop_if_broken() const;
   void roll_back();
-  void warn_of_slow_ranks(const at::Tensor& times_WT);
   void check_replicas();
   int agreed_stop_signal();
 
@@ -97,11 +73,7 @@ class Trainer {
   RunFolder folder_;
   Checkpointer checkpointer_;
   std::string resumed_from_;
-  double peak_flops_ = 0;
-  Window window_;
-  std::unique_ptr<JsonlWriter> jsonl_;  // rank 0
-  Colour colour_;
-  std::set<int64_t> slow_ranks_;  // that have been named
+  std::unique_ptr<RunLog> log_;
   std::unique_ptr<Watchdog> watchdog_;
 };
 
@@ -123,12 +95,14 @@ Trainer::Trainer(const Runtime& runtime, const RunConfig& config, const ResumeOp
       session_(runtime, resolved(config, data_, runtime.world_size())),
       folder_(config.run),
       checkpointer_(session_, folder_.checkpoints(), data_.fingerprint(),
-                    tokenizer_files(config.data)),
-      colour_(!runtime.launched() && isatty(STDOUT_FILENO) != 0 ? Colour::kOn : Colour::kOff) {
+                    tokenizer_files(config.data)) {
   config_ = session_.config();
   if (session_.is_root()) folder_.lock_if_there();
   restore(resume);
-  peak_flops_ = measure_gemm_peak(compute_dtype(config_.train));
+  const bool on_terminal = !runtime.launched() && isatty(STDOUT_FILENO) != 0;
+  log_ = std::make_unique<RunLog>(session_, folder_.flight(),
+                                  measure_gemm_peak(compute_dtype(config_.train)),
+                                  on_terminal ? Colour::kOn : Colour::kOff);
   open_run_folder(resume);
   announce();
 }
@@ -161,7 +135,7 @@ void Trainer::open_run_folder(const ResumeOptions& resume) {
   world().barrier("all ranks have loaded");  // what is put aside may be the source
   if (session_.is_root()) {
     folder_.open(config_, resume.mode, session_.progress().step);
-    jsonl_ = std::make_unique<JsonlWriter>(folder_.metrics());
+    log_->open(folder_.metrics());
   }
   world().barrier("run folder");
   start_watchdog();
@@ -185,7 +159,7 @@ void Trainer::announce() {
 }
 
 ExitCode Trainer::run() {
-  window_ = Window{};
+  log_->restart();
   if (session_.progress().evaluation_owed) evaluate_validation();
   while (session_.progress().step < config_.train.steps) {
     if (const int signal = agreed_stop_signal()) return stop_early(signal);
@@ -193,7 +167,7 @@ ExitCode Trainer::run() {
     stop_if_broken();
     if (report.spike) roll_back();
     if (is_due(config_.train.check_replicas_interval)) check_replicas();
-    if (session_.progress().step == 1 || is_due(config_.train.log_interval)) record(report);
+    if (session_.progress().step == 1 || is_due(config_.train.log_interval)) log_->record(report);
     if (is_due(config_.train.eval_interval)) evaluate_validation();
     save_if_due();
   }
@@ -224,12 +198,12 @@ StepReport Trainer::next_step() {
   session_.record().set_step(session_.progress().step + 1);
   std::vector<MicroBatch> batches;
   {
-    const Span span(window_.phases.data_ms);
+    const Span span(log_->times().data_ms);
     const FlightRecord::Phase phase(session_.record(), "data");
     batches = read_step(session_, data_);
   }
   StepReport report = train_step(session_, batches);
-  window_.add(report.phases);
+  log_->add(report.phases);
   return report;
 }
 
@@ -253,7 +227,7 @@ void Trainer::roll_back() {
   Progress& progress = session_.progress();
   const std::string step = std::to_string(progress.step);
   checkpointer_.finish();
-  const std::string& source = checkpointer_.newest();
+  const std::string source = checkpointer_.newest();
   if (spike.action != "rollback" || source.empty()) {
     log_warning("step " + step + " is a spike of the loss or the gradient norm: left out");
     return;
@@ -270,109 +244,40 @@ void Trainer::roll_back() {
               std::to_string(behind) + " of the order are left out");
   progress.cursor = behind;
   progress.spikes = spikes;
-  if (session_.is_root()) {
-    jsonl_.reset();
-    truncate_after_step(folder_.metrics(), progress.step);
-    jsonl_ = std::make_unique<JsonlWriter>(folder_.metrics());
-  }
+  checkpointer_.set_newest(source, /*step=*/-1);  // what stands now is not in it
+  log_->cut_after(progress.step);
 }
 
-/// Replicated weights have to be the same bits on every rank. Collective.
+/// Replicated weights have to be the same bits on every rank; those that are not as most
+/// ranks have them are named. Collective.
 void Trainer::check_replicas() {
   const at::Tensor& weights = session_.store().buffer(ParameterKind::kDense).weights;
   const std::string mine = digest_text(xxh3(weights.data_ptr(), weights.nbytes()));
-  const auto digests =
-      all_gather_text(*session_.mesh().world, mine, "digests of replicated weights");
-  for (size_t rank = 1; rank < digests.size(); ++rank) {
-    if (digests[rank] == digests[0]) continue;
-    throw CommError("after step " + std::to_string(session_.progress().step) + " rank " +
-                    std::to_string(rank) +
-                    " holds other dense weights than rank 0; go back to the last checkpoint and "
-                    "check that host's memory");
+  const auto digests = all_gather_text(world(), mine, "digests of replicated weights");
+  std::map<std::string, std::vector<std::string>> ranks_of;
+  for (size_t rank = 0; rank < digests.size(); ++rank) {
+    ranks_of[digests[rank]].push_back(std::to_string(rank));
   }
-}
-
-void Trainer::record(const StepReport& report) {
-  const StepMetrics metrics = make_metrics(report);
-  if (session_.is_root()) {
-    std::printf("%s\n", step_line(metrics, config_.train.steps, colour_).c_str());
-    std::fflush(stdout);
-    jsonl_->append(metrics);
+  if (ranks_of.size() == 1) return;
+  const auto most = std::max_element(ranks_of.begin(), ranks_of.end(), [](auto& a, auto& b) {
+    return a.second.size() < b.second.size();
+  });
+  const bool majority = 2 * most->second.size() > digests.size();
+  std::string odd;
+  for (const auto& [digest, ranks] : ranks_of) {
+    if (majority && digest == most->first) continue;
+    for (const std::string& rank : ranks) odd += (odd.empty() ? "" : ", ") + rank;
   }
-  window_ = Window{};
-}
-
-/// Each once: a rank whose work outside collectives takes twice as long as most ranks'.
-void Trainer::warn_of_slow_ranks(const at::Tensor& times_WT) {
-  const at::Tensor work_W = times_WT.select(1, 0) - times_WT.select(1, 4) -
-                            times_WT.select(1, 6);  // less waiting, saving
-  const double typical = std::get<0>(work_W.sort())[(world().size() - 1) / 2].item<double>();
-  for (int64_t r = 0; r < world().size(); ++r) {
-    const double work = work_W[r].item<double>(), elapsed = times_WT[r][0].item<double>();
-    const bool slow = work > 2 * typical && work - typical > 0.2 * elapsed;
-    if (!slow || !slow_ranks_.insert(r).second) continue;
-    const auto per_step = [&](double ms) {
-      return std::to_string(std::llround(ms / static_cast<double>(window_.steps))) + " ms";
-    };
-    log_warning("rank " + std::to_string(r) + " is slow: " + per_step(work) +
-                " of work per step where most ranks take " + per_step(typical) +
-                ", and all wait for it; see what else runs on its host (" +
-                record_path(folder_.flight(), static_cast<int>(r)) + ")");
-  }
-}
-
-StepMetrics Trainer::make_metrics(const StepReport& report) {
-  const Progress& progress = session_.progress();
-  const auto steps = static_cast<double>(window_.steps);
-  const double elapsed_ms =
-      std::chrono::duration<double, std::milli>(Clock::now() - window_.start).count();
-  const PhaseTimes& p = window_.phases;
-  const at::Tensor mine =
-      at::tensor({elapsed_ms, p.data_ms, p.forward_ms, p.backward_ms, p.comm_ms, p.optimizer_ms,
-                  p.checkpoint_ms, static_cast<double>(peak_rss_bytes()), peak_flops_},
-                 at::kDouble);
-  at::Tensor times_WT = at::empty({world().size(), mine.numel()}, at::kDouble);
-  world().all_gather(mine, times_WT, "times of the ranks");
-  warn_of_slow_ranks(times_WT);
-  const at::Tensor slowest_T = std::get<0>(times_WT.max(0));
-  const double* x = slowest_T.data_ptr<double>();
-  const double peak_flops = times_WT.select(1, 8).sum().item<double>();
-
-  StepMetrics metrics;
-  metrics.step = progress.step;
-  metrics.tokens = progress.tokens;
-  metrics.loss = report.loss;
-  metrics.aux_loss = report.aux;
-  metrics.z_loss = report.z;
-  metrics.grad_norm = report.norms.total;
-  metrics.grad_norm_dense = report.norms.dense;
-  metrics.grad_norm_expert = report.norms.expert;
-  metrics.lr = report.lr;
-  metrics.step_ms = x[0] / steps;
-  const auto step_tokens =
-      static_cast<double>(config_.train.global_batch_size * config_.data.sequence_length);
-  metrics.tokens_per_second = step_tokens * steps / x[0] * 1e3;
-  metrics.mfu = metrics.tokens_per_second * session_.size().flops_per_token / peak_flops;
-  metrics.phases = {x[1] / steps, x[2] / steps, x[3] / steps,
-                    x[4] / steps, x[5] / steps, x[6] / steps};
-  metrics.peak_rss_bytes = static_cast<int64_t>(x[7]);
-  metrics.skipped_steps = progress.skipped;
-  for (size_t l = 0; l < report.dropped_L.size(); ++l) {
-    const at::Tensor counts_E = report.counts.all_LE[static_cast<int64_t>(l)].to(at::kLong);
-    const std::vector<int64_t> copies(counts_E.data_ptr<int64_t>(),
-                                      counts_E.data_ptr<int64_t>() + counts_E.numel());
-    MoeLayerMetrics layer = layer_metrics(session_.decoder().moe_layers()[l], copies);
-    layer.dropped = report.dropped_L[l];
-    layer.entropy = report.entropy_L[l];
-    metrics.moe.push_back(layer);
-  }
-  return metrics;
+  throw CommError("after step " + std::to_string(session_.progress().step) + " rank " + odd +
+                  (majority ? " holds other dense weights than the other ranks"
+                            : " hold different dense weights") +
+                  "; go back to the last checkpoint and check the memory of that host");
 }
 
 /// Each source's validation split: `val`, or `val/NAME` where there are several. A stop
 /// signal puts it off until the run goes on.
 void Trainer::evaluate_validation() {
-  const Clock::time_point start = Clock::now();
+  const RunLog::Pause pause(*log_);
   std::vector<EvalMetrics> all;
   session_.progress().evaluation_owed = false;
   for (int64_t i = 0; i < data_.num_sources(); ++i) {
@@ -388,20 +293,11 @@ void Trainer::evaluate_validation() {
     if (data_.num_sources() > 1) metrics->split += "/" + data_.source_name(i);
     all.push_back(*metrics);
   }
-  if (session_.is_root()) report(all);
-  window_.start += Clock::now() - start;
-}
-
-void Trainer::report(const std::vector<EvalMetrics>& evaluations) {
-  for (const EvalMetrics& metrics : evaluations) {
-    std::printf("%s\n", eval_line(metrics, config_.train.steps, colour_).c_str());
-    jsonl_->append(metrics);
-  }
-  std::fflush(stdout);
+  log_->record(all);
 }
 
 void Trainer::save_if_due() {
-  const Clock::time_point start = Clock::now();
+  const RunLog::Pause pause(*log_);
   checkpointer_.poll();
   if (is_due(config_.checkpoint.interval)) {
     if (is_last()) {
@@ -410,8 +306,7 @@ void Trainer::save_if_due() {
       checkpointer_.save();
     }
   }
-  window_.phases.checkpoint_ms += checkpointer_.take_stall_ms();
-  window_.start += Clock::now() - start;
+  log_->times().checkpoint_ms += checkpointer_.take_stall_ms();
 }
 
 }  // namespace

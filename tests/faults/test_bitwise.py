@@ -35,7 +35,7 @@ def test_two_resumes_change_nothing(ranks, expert, short, start, tmp_path):
     assert tensors(newest(tmp_path / "parts")) == tensors(newest(tmp_path / "whole"))
 
 
-@pytest.mark.parametrize("ranks, threads", [(1, 1), (2, 1), (4, 1), (1, 2)])
+@pytest.mark.parametrize("ranks, threads", [(2, 1), (1, 2)])
 def test_the_same_seed_twice_is_the_same_run(ranks, threads, short, start, tmp_path):
     for name in ("a", "b"):
         job = start(name, data=short, **{**layout(ranks, 1), "train__steps": 10, "train__threads": threads,
