@@ -53,6 +53,8 @@ class History {
     const std::string dir = after.path() + kCheckpoints;
     const std::string newest = describe_newest(dir);
     EXPECT_TRUE(allowed.contains(newest)) << "after " << count << " changes: " << newest;
+    const std::string latest = describe_latest(dir);
+    EXPECT_TRUE(allowed.contains(latest)) << "after " << count << " changes: " << latest;
     for (const int64_t step : list_steps(dir)) {  // not even of one that retention has deleted
       EXPECT_TRUE(verify_checkpoint(dir + "/" + step_folder_name(step)).empty())
           << "after " << count << " changes half of step " << step << " is there";

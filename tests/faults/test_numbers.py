@@ -7,7 +7,7 @@ import pytest
 from conftest import acknowledged, newest, numbers, records, tensors
 
 RUN = {"ranks": 4, "parallel__expert": 2, "train__steps": 12, "train__global_batch_size": 8, "checkpoint__interval": 3,
-       "checkpoint__async": "false"}
+       "checkpoint__async": "false", "watchdog__timeout_seconds": 30}
 
 
 @pytest.mark.parametrize("rank", [0, 3])

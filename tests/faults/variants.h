@@ -69,6 +69,18 @@ inline std::string describe_newest(const std::string& checkpoints_dir) {
   }
 }
 
+/// What a tool that knows nothing but `latest` gets.
+inline std::string describe_latest(const std::string& checkpoints_dir) {
+  const std::string pointer = checkpoints_dir + "/latest";
+  if (!path_exists(pointer)) return "";
+  try {
+    const std::string name = read_file(pointer);
+    return describe(checkpoints_dir + "/" + name.substr(0, name.find('\n')));
+  } catch (const DataError& error) {
+    return error.what();
+  }
+}
+
 /// What a command that is given this folder gets.
 inline std::string describe_resolved(const std::string& checkpoints_dir) {
   try {
