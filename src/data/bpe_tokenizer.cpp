@@ -4,9 +4,9 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/utf8.h"
 #include "data/byte_level.h"
 #include "data/nfc.h"
-#include "base/utf8.h"
 
 namespace switchyard {
 namespace {

@@ -13,9 +13,9 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/utf8.h"
 #include "data/token_shard.h"
 #include "data/tokenizer.h"
-#include "base/utf8.h"
 
 namespace switchyard {
 namespace {
