@@ -79,7 +79,7 @@ SaveOutcome CheckpointSave::write_shard(const std::vector<OwnedSlice>& slices) c
     }
     make_folders(temporary_);
     const ShardTable table =
-        switchyard::write_shard(temporary_, rank_, save_id_, info_.step, slices);
+        switchyard::write_shard(temporary_, rank_, save_id_, info_.step, slices, info_.non_finite);
     failpoint("save.shard");
     if (read_back_) check_shard(temporary_, table);
     return table_text(table);

@@ -11,16 +11,17 @@
 
 namespace switchyard {
 
-/// What a checkpoint holds besides tensors. `step` is asked of every rank, the
-/// rest of rank 0 alone.
+/// What a checkpoint holds besides tensors. What is not
+/// said to be asked of every rank is asked of rank 0 alone.
 struct CheckpointInfo {
-  int64_t step = 0;
+  int64_t step = 0;         // asked of every rank
   uint64_t cursor = 0;      // samples consumed
   std::string config_yaml;  // the resolved config's text
   int world = 1;            // the layout at save
   int expert_parallel = 1;
   int zero_stage = 0;
   nlohmann::json state = nlohmann::json::object();
+  NonFinite non_finite = NonFinite::kRefuse;  // asked of every rank
   /// More files for the folder, such as "tokenizer.json": name and contents.
   std::vector<std::pair<std::string, std::string>> files;
 };

@@ -78,12 +78,13 @@ void refuse_non_finite(const OwnedSlice& slice, const char* data, size_t bytes) 
 }
 
 /// Appends the bytes and returns their digest.
-uint64_t write_bytes(SafetensorsWriter& writer, const OwnedSlice& slice, uint64_t bytes) {
+uint64_t write_bytes(SafetensorsWriter& writer, const OwnedSlice& slice, uint64_t bytes,
+                     NonFinite non_finite) {
   const auto* at = static_cast<const char*>(slice.data);
   Xxh3Stream digest;
   while (bytes > 0) {
     const size_t piece = std::min<uint64_t>(bytes, kPieceBytes);
-    refuse_non_finite(slice, at, piece);
+    if (non_finite == NonFinite::kRefuse) refuse_non_finite(slice, at, piece);
     digest.update(at, piece);
     writer.append(at, piece);
     at += piece;
@@ -129,7 +130,7 @@ uint64_t slice_bytes(const OwnedSlice& slice) {
 }
 
 ShardTable write_shard(const std::string& folder, int rank, const std::string& save_id,
-                       int64_t step, const std::vector<OwnedSlice>& slices) {
+                       int64_t step, const std::vector<OwnedSlice>& slices, NonFinite non_finite) {
   const std::vector<const OwnedSlice*> order = in_file_order(slices);
   std::vector<TensorDeclaration> declarations;
   for (const OwnedSlice* slice : order) declarations.push_back(declaration_of(*slice));
@@ -144,7 +145,7 @@ ShardTable write_shard(const std::string& folder, int rank, const std::string& s
   for (const OwnedSlice& slice : slices) record_of(slice, records);
   for (size_t i = 0; i < order.size(); ++i) {
     const TensorEntry& entry = writer.tensors()[i];
-    const uint64_t digest = write_bytes(writer, *order[i], entry.bytes);
+    const uint64_t digest = write_bytes(writer, *order[i], entry.bytes, non_finite);
     record_of(*order[i], records)
         .slices.push_back(
             {order[i]->begin, order[i]->end, /*shard=*/0, entry.offset, entry.bytes, digest});

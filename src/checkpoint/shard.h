@@ -23,6 +23,10 @@ struct OwnedSlice {
 /// Throws DataError when dtype and shape have no size.
 uint64_t slice_bytes(const OwnedSlice& slice);
 
+/// Whether a number that is infinite or not a number may be written. A run's state with
+/// one is not worth keeping; what only shows a failure may have some.
+enum class NonFinite { kRefuse, kKeep };
+
 /// What one rank wrote. Every slice's `shard` is 0: its own.
 struct ShardTable {
   ShardRecord shard;
@@ -33,10 +37,10 @@ struct ShardTable {
 /// it, a whole tensor has its own name and shape, so a checkpoint of one rank
 /// opens in any tool; an interval is flat and named "<name>@<begin>-<end>". The
 /// digests are taken from memory, before the disk has touched a byte. Local.
-/// Throws DataError, and NonFiniteError that names the tensor and the element when
-/// one is infinite or not a number: such a state is not worth keeping.
+/// Throws DataError, and with kRefuse NonFiniteError that names tensor and element.
 ShardTable write_shard(const std::string& folder, int rank, const std::string& save_id,
-                       int64_t step, const std::vector<OwnedSlice>& slices);
+                       int64_t step, const std::vector<OwnedSlice>& slices,
+                       NonFinite non_finite = NonFinite::kRefuse);
 
 /// Reads what was written back from the disk, not from the page cache where the system
 /// lets go of it, and holds it against the table. Local. Throws DataError.

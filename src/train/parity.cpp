@@ -148,6 +148,7 @@ void write_result(Session& session, const TrainingData& data, const StepReport& 
   info.expert_parallel = session.mesh().expert_size();
   info.zero_stage = static_cast<int>(session.config().zero.stage);
   info.state = report_json(report);
+  info.non_finite = NonFinite::kKeep;  // to be compared, not to be gone on from
   save_checkpoint(*session.mesh().world, folder, info, slices);
 }
 

@@ -38,7 +38,9 @@ std::vector<std::string> names_of(const std::vector<TensorDifference>& tensors) 
 class DiffTest : public testing::Test {
  protected:
   std::string save(const std::vector<SampleTensor>& model, int world = 1) {
-    return save(model, sample_info(++step_, world));
+    CheckpointInfo info = sample_info(++step_, world);
+    info.non_finite = NonFinite::kKeep;
+    return save(model, info);
   }
   std::string save(const std::vector<SampleTensor>& model, const CheckpointInfo& info) {
     const std::string dir = folder_ / std::to_string(++saves_);

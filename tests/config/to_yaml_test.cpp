@@ -80,8 +80,9 @@ RunConfig other_config() {
                   .log_interval = 1,
                   .freeze = {"model.embed_tokens.*", "lm_head.weight"},
                   .max_skipped_steps = 1,
-                  .check_replicas_interval = 20};
-  config.checkpoint = {50, 9, false, "runs/other"};
+                  .check_replicas_interval = 20,
+                  .spike = {"skip", 64, 4.5, 7}};
+  config.checkpoint = {50, 9, false, false, "continue", "runs/other"};
   config.watchdog.timeout_seconds = 30;
   config.watchdog.save_timeout_seconds = 60;
   return config;
