@@ -26,11 +26,17 @@ void store(std::string& bytes, size_t at, T value) {
 
 size_t width_of(const std::string& index) { return index[17] == 4 ? 4 : 2; }
 
-/// Tokens of all sequences, as the lengths in a well-formed index say.
+/// Tokens of all sequences, as the lengths in an accepted index say.
 int64_t tokens_of(const std::string& index) {
   int64_t tokens = 0;
   const auto sequences = load<uint64_t>(index, 18);
-  for (uint64_t i = 0; i < sequences; ++i) tokens += load<int32_t>(index, kHeaderBytes + 4 * i);
+  for (uint64_t i = 0; i < sequences; ++i) {
+    const auto length = load<int32_t>(index, kHeaderBytes + 4 * i);
+    if (length < 0) throw Finding("a sequence of negative length");
+    const auto offset = load<int64_t>(index, kHeaderBytes + 4 * sequences + 8 * i);
+    if (offset != tokens * static_cast<int64_t>(width_of(index))) throw Finding("an offset");
+    tokens += length;
+  }
   return tokens;
 }
 
