@@ -14,7 +14,9 @@
 namespace switchyard {
 namespace {
 
-constexpr size_t kPieceBytes = size_t{4} << 20;
+// Small enough that checking, digest and write meet it in the cache, large enough that the
+// writer takes it without a buffer.
+constexpr size_t kPieceBytes = size_t{1} << 20;
 
 void check_slice(const OwnedSlice& slice) {
   const auto refuse = [&](const std::string& why) {
@@ -57,9 +59,9 @@ std::vector<const OwnedSlice*> in_file_order(const std::vector<OwnedSlice>& slic
 template <typename Bits>
 size_t first_non_finite(const char* data, size_t count, Bits exponent) {
   const auto* x = reinterpret_cast<const Bits*>(data);
-  bool found = false;
-  for (size_t i = 0; i < count; ++i) found |= (x[i] & exponent) == exponent;
-  if (!found) return count;
+  Bits found = 0;  // as wide as the numbers: the loop is a vector instruction
+  for (size_t i = 0; i < count; ++i) found |= static_cast<Bits>((x[i] & exponent) == exponent);
+  if (found == 0) return count;
   return std::find_if(x, x + count, [&](Bits b) { return (b & exponent) == exponent; }) - x;
 }
 
