@@ -33,12 +33,14 @@ void RunFolder::open(const RunConfig& config, Mode mode, int64_t step) {
   make_folders(path_);
   lock_if_there();
   put_aside_what_is_abandoned(mode, step);
-  make_folders(checkpoints());
   make_folders(flight());
   for (const std::string& left : remove_abandoned(checkpoints())) {
     log_info("removed " + left + ", which a killed job has left");
   }
-  if (config.checkpoint.interval > 0) check_that_checkpoints_can_be_made();
+  if (config.checkpoint.interval > 0) {
+    make_folders(checkpoints());
+    check_that_checkpoints_can_be_made();
+  }
   write_file_atomically(path_ + "/config.yaml", to_yaml(config));
   truncate_after_step(metrics(), step);
 }

@@ -57,7 +57,7 @@ class Trainer {
   void save_if_due();
   ExitCode stop_early(int signal);
   void stop_if_broken() const;
-  void roll_back();
+  bool roll_back();
   void check_replicas();
   int agreed_stop_signal();
 
@@ -165,7 +165,7 @@ ExitCode Trainer::run() {
     if (const int signal = agreed_stop_signal()) return stop_early(signal);
     const StepReport report = next_step();
     stop_if_broken();
-    if (report.spike) roll_back();
+    if (report.spike && roll_back()) continue;
     if (is_due(config_.train.check_replicas_interval)) check_replicas();
     if (session_.progress().step == 1 || is_due(config_.train.log_interval)) log_->record(report);
     if (is_due(config_.train.eval_interval)) evaluate_validation();
@@ -221,8 +221,8 @@ void Trainer::stop_if_broken() const {
 }
 
 /// After a spike: with `rollback`, the last checkpoint again, and on with the samples
-/// behind those that led to the spike. Collective.
-void Trainer::roll_back() {
+/// behind those that led to the spike. Returns whether it went back. Collective.
+bool Trainer::roll_back() {
   const SpikeConfig& spike = config_.train.spike;
   Progress& progress = session_.progress();
   const std::string step = std::to_string(progress.step);
@@ -230,7 +230,7 @@ void Trainer::roll_back() {
   const std::string source = checkpointer_.newest();
   if (spike.action != "rollback" || source.empty()) {
     log_warning("step " + step + " is a spike of the loss or the gradient norm: left out");
-    return;
+    return false;
   }
   const uint64_t behind =
       progress.cursor + static_cast<uint64_t>(spike.skip_steps) * config_.train.global_batch_size;
@@ -246,6 +246,8 @@ void Trainer::roll_back() {
   progress.spikes = spikes;
   checkpointer_.set_newest(source, /*step=*/-1);  // what stands now is not in it
   log_->cut_after(progress.step);
+  log_->restart();
+  return true;
 }
 
 /// Replicated weights have to be the same bits on every rank; those that are not as most

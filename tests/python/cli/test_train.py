@@ -60,7 +60,8 @@ def test_a_run_learns_and_leaves_its_folder(ranks, expert, train, tmp_path):
 def test_intervals_of_0_turn_things_off(train, tmp_path):
     done = train("run", train__log_interval=0, train__eval_interval=0, checkpoint__interval=0, train__steps=3)
     assert done.stdout.count("\n") == 1 and "step 1/3" in done.stdout
-    assert files_in(tmp_path / "run") == ["config.yaml", "metrics.jsonl"]
+    assert files_in(tmp_path / "run") == [
+        "config.yaml", "flight", "flight/rank-00000.txt", "lock", "metrics.jsonl"]
 
 
 def test_the_run_keeps_the_config_that_print_config_prints(train, data, tmp_path):
