@@ -11,6 +11,7 @@
 
 #include "base/file.h"
 #include "checkpoint/checkpoint_saver.h"
+#include "checkpoint/retention.h"
 #include "distributed/runtime.h"
 
 // mpirun -n N save_benchmark FOLDER PARAMETERS ROUNDS
@@ -27,6 +28,10 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr int64_t kBytesPerParameter = 14;
+
+/// Deleting is no part of a save: it is done between the rounds.
+constexpr int64_t kKeepAll = 1 << 20;
+
 constexpr int64_t kTensorElements = int64_t{4} << 20;
 
 /// This rank's share of so many parameters, as tensors of 16 MiB.
@@ -111,8 +116,8 @@ void run(Communicator& world, const std::string& folder, int64_t parameters, int
   int64_t bytes = 0;
   for (const at::Tensor& tensor : tensors) bytes += static_cast<int64_t>(tensor.nbytes());
   const auto target = std::make_unique<char[]>(bytes);
-  CheckpointSaver plain(world, {folder, /*keep=*/1, /*read_back=*/false});
-  CheckpointSaver checked(world, {folder, /*keep=*/1, /*read_back=*/true});
+  CheckpointSaver plain(world, {folder, kKeepAll, /*read_back=*/false});
+  CheckpointSaver checked(world, {folder, kKeepAll, /*read_back=*/true});
   const std::string dd_file = folder + "/dd." + std::to_string(world.rank());
   Series copy{"memory copy", {}}, stall{"background save: training waits", {}},
       whole{"background save: until published", {}}, dd{"dd conv=fsync", {}},
@@ -128,6 +133,7 @@ void run(Communicator& world, const std::string& folder, int64_t parameters, int
     remove_tree(dd_file);
     sync.seconds.push_back(plain.save(info_of(++step), slices).seconds);
     sync_checked.seconds.push_back(checked.save(info_of(++step), slices).seconds);
+    if (world.rank() == 0) retain(folder, /*keep=*/1);
   }
   if (world.rank() != 0) return;
   const double gigabytes = static_cast<double>(bytes) * world.size() / 1e9;
