@@ -1,8 +1,11 @@
 #include "checkpoint/shard.h"
 
+#include <ATen/ATen.h>
+
 #include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <stdexcept>
 #include <tuple>
 
 #include "base/checksum.h"
@@ -28,7 +31,7 @@ void check_slice(const OwnedSlice& slice) {
     refuse("elements [" + std::to_string(slice.begin) + ", " + std::to_string(slice.end) + ") of " +
            std::to_string(*elements));
   }
-  if (slice.data == nullptr && slice.begin < slice.end) refuse("no data");
+  if (slice.data == nullptr && !slice.make && slice.begin < slice.end) refuse("no data");
 }
 
 TensorDeclaration declaration_of(const OwnedSlice& slice) {
@@ -65,7 +68,8 @@ size_t first_non_finite(const char* data, size_t count, Bits exponent) {
   return std::find_if(x, x + count, [&](Bits b) { return (b & exponent) == exponent; }) - x;
 }
 
-void refuse_non_finite(const OwnedSlice& slice, const char* data, size_t bytes) {
+/// `offset`: of these bytes in the slice.
+void refuse_non_finite(const OwnedSlice& slice, uint64_t offset, const char* data, size_t bytes) {
   const size_t element_bytes = *dtype_bits(slice.dtype) / 8;
   const size_t count = bytes / element_bytes;
   size_t at = count;
@@ -73,8 +77,7 @@ void refuse_non_finite(const OwnedSlice& slice, const char* data, size_t bytes) 
   if (slice.dtype == "BF16") at = first_non_finite<uint16_t>(data, count, uint16_t{0x7f80});
   if (slice.dtype == "F64") at = first_non_finite<uint64_t>(data, count, 0x7ff0000000000000U);
   if (at == count) return;
-  const int64_t element =
-      slice.begin + (data - static_cast<const char*>(slice.data)) / element_bytes + at;
+  const uint64_t element = slice.begin + offset / element_bytes + at;
   throw NonFiniteError("element " + std::to_string(element) + " of tensor \"" + slice.name +
                        "\" is not finite; go back to an earlier checkpoint");
 }
@@ -82,15 +85,17 @@ void refuse_non_finite(const OwnedSlice& slice, const char* data, size_t bytes) 
 /// Appends the bytes and returns their digest.
 uint64_t write_bytes(SafetensorsWriter& writer, const OwnedSlice& slice, uint64_t bytes,
                      NonFinite non_finite) {
-  const auto* at = static_cast<const char*>(slice.data);
+  const at::Tensor made = slice.data == nullptr ? slice.make() : at::Tensor();
+  if (made.defined() && (made.nbytes() != bytes || !made.is_contiguous())) {
+    throw std::logic_error("tensor \"" + slice.name + "\" was not made as it was declared");
+  }
+  const auto* data = static_cast<const char*>(made.defined() ? made.data_ptr() : slice.data);
   Xxh3Stream digest;
-  while (bytes > 0) {
-    const size_t piece = std::min<uint64_t>(bytes, kPieceBytes);
-    if (non_finite == NonFinite::kRefuse) refuse_non_finite(slice, at, piece);
-    digest.update(at, piece);
-    writer.append(at, piece);
-    at += piece;
-    bytes -= piece;
+  for (uint64_t at = 0; at < bytes; at += kPieceBytes) {
+    const size_t piece = std::min<uint64_t>(bytes - at, kPieceBytes);
+    if (non_finite == NonFinite::kRefuse) refuse_non_finite(slice, at, data + at, piece);
+    digest.update(data + at, piece);
+    writer.append(data + at, piece);
   }
   return digest.digest();
 }

@@ -1,6 +1,9 @@
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -18,6 +21,10 @@ struct OwnedSlice {
   int64_t begin = 0;           // elements [begin, end) of the flattened tensor
   int64_t end = 0;
   const void* data = nullptr;  // (end - begin) elements, in host memory
+
+  /// Where `data` is null: makes those elements, contiguous, when their turn comes to be
+  /// written, so that a model larger than memory can be saved.
+  std::function<at::Tensor()> make = nullptr;
 };
 
 /// Throws DataError when dtype and shape have no size.

@@ -102,6 +102,12 @@ class CombinationChecker {
                    alternatives(divisors_near(heads, kv_heads)));
     }
     if (know({"model.head_dim", "model.hidden_size"})) check_head_dim(heads);
+    const RopeScalingConfig& scaling = model_.rope_scaling;
+    if (know({"model.rope_scaling.type"}) && scaling.type == "llama3" &&
+        scaling.low_freq_factor >= scaling.high_freq_factor) {
+      complain({"model.rope_scaling.low_freq_factor", "model.rope_scaling.high_freq_factor"},
+               "`model.rope_scaling.low_freq_factor` must be below high_freq_factor");
+    }
   }
 
   void check_head_dim(int64_t heads) {
@@ -109,6 +115,15 @@ class CombinationChecker {
                                            "model.num_attention_heads"};
     const int64_t hidden = model_.hidden_size;
     const int64_t head_dim = model_.head_dim;
+    const int64_t width = head_dim != kAuto ? head_dim : hidden / heads;
+    const auto rotated =
+        static_cast<int64_t>(static_cast<double>(width) * model_.partial_rotary_factor);
+    if (know({"model.partial_rotary_factor"}) && width % 2 == 0 && rotated % 2 != 0) {
+      complain({"model.partial_rotary_factor"},
+               "`model.partial_rotary_factor` of a head of " + text(width) + " rotates " +
+                   text(rotated) + " numbers, and RoPE turns pairs; use " +
+                   alternatives(multiples_near(2, rotated)) + " / " + text(width));
+    }
     if (head_dim != kAuto && head_dim % 2 != 0) {
       complain(keys, "`model.head_dim` " + text(head_dim) +
                          " is odd and RoPE turns pairs of numbers; use " +

@@ -43,6 +43,20 @@ void describe(Visitor& visit, Section& data) {
         "Stop attention at document ends, so that a token sees its own document only.");
 }
 
+template <typename Visitor, SectionOf<RopeScalingConfig> Section>
+void describe(Visitor& visit, Section& scaling) {
+  visit("type", scaling.type, one_of({"none", "linear", "llama3"}),
+        "How the rotary frequencies are stretched: all by the factor (linear), or the low ones "
+        "alone (Llama 3.1).");
+  visit("factor", scaling.factor, at_least(1), "How far they are stretched.");
+  visit("low_freq_factor", scaling.low_freq_factor, above(0),
+        "llama3: waves longer than original_max_position_embeddings / this are stretched in full.");
+  visit("high_freq_factor", scaling.high_freq_factor, above(0),
+        "llama3: waves shorter than original_max_position_embeddings / this are left alone.");
+  visit("original_max_position_embeddings", scaling.original_max_position_embeddings, count(1),
+        "llama3: positions that the model was first trained on.");
+}
+
 template <typename Visitor, SectionOf<ModelConfig> Section>
 void describe(Visitor& visit, Section& model) {
   visit("vocab_size", model.vocab_size, count(1).or_auto("the data's, padded to a multiple of 64"),
@@ -68,12 +82,22 @@ void describe(Visitor& visit, Section& model) {
   visit("init_std", model.init_std, above(0), "Standard deviation of the initial weights.");
   visit("rope_theta", model.rope_theta, above(0),
         "Base of the rotary position embedding; larger reaches further.");
+  visit("partial_rotary_factor", model.partial_rotary_factor,
+        Rule{.min = 0, .max = 1, .min_open = true},
+        "Share of each head that is rotated; the rest has no position (GLM-4: 0.5).");
+  visit.section("rope_scaling", model.rope_scaling,
+                "Stretches the rotary position embedding over longer sequences than it was "
+                "trained on.");
+  visit("sliding_window", model.sliding_window, count(1).or_null("no window"),
+        "Positions that a token attends to, itself included (Mistral).");
   visit("rms_norm_eps", model.rms_norm_eps, above(0), "Added to the mean square inside RMSNorm.");
   visit("qk_norm", model.qk_norm, one_of({"none", "head", "full"}),
         "RMSNorm of queries and keys: none, over each head (Qwen3), or over all heads at once "
         "(OLMoE).");
   visit("attention_bias", model.attention_bias, anything(),
         "Bias of the query, key and value projections (Qwen2).");
+  visit("attention_output_bias", model.attention_output_bias, anything(),
+        "Bias of attention's output projection (Llama's attention_bias has it too).");
   visit("tie_word_embeddings", model.tie_word_embeddings, anything(),
         "Use the embedding table as the output projection too.");
 }
@@ -305,8 +329,10 @@ void describe(Visitor& visit, Section& checkpoint) {
         "What a save that fails (a full disk) does to the run: stop it, or warn and try again at "
         "the next interval.");
   visit("load_from", checkpoint.load_from, anything().or_null("random weights"),
-        "Checkpoint or run folder whose weights the run starts from. model and moe must describe "
-        "the same model.");
+        "Checkpoint, run folder or Hugging Face folder whose weights the run starts from. Keys of "
+        "model and moe that are left out come from it; those given must agree with it.");
+  visit("load_optimizer_state", checkpoint.load_optimizer_state, anything(),
+        "Start with load_from's AdamW moments too, if it has them. Off: they start at zero.");
 }
 
 template <typename Visitor, SectionOf<WatchdogConfig> Section>

@@ -35,6 +35,15 @@ struct DataConfig {
   bool operator==(const DataConfig&) const = default;
 };
 
+struct RopeScalingConfig {
+  std::string type = "none";  // none | linear | llama3
+  double factor = 1.0;
+  double low_freq_factor = 1.0;  // the rest: llama3
+  double high_freq_factor = 4.0;
+  int64_t original_max_position_embeddings = 8192;
+  bool operator==(const RopeScalingConfig&) const = default;
+};
+
 struct ModelConfig {
   int64_t vocab_size = kAuto;
   int64_t hidden_size = 256;
@@ -47,9 +56,13 @@ struct ModelConfig {
   double dropout = 0.0;
   double init_std = 0.02;
   double rope_theta = 10000.0;
+  double partial_rotary_factor = 1.0;
+  RopeScalingConfig rope_scaling;
+  std::optional<int64_t> sliding_window;  // none: attention reaches back to the start
   double rms_norm_eps = 1e-5;
-  std::string qk_norm = "none";  // none | head | full
-  bool attention_bias = false;
+  std::string qk_norm = "none";        // none | head | full
+  bool attention_bias = false;         // of the query, key and value projections
+  bool attention_output_bias = false;  // of the output projection
   bool tie_word_embeddings = false;
   bool operator==(const ModelConfig&) const = default;
 };
@@ -186,6 +199,7 @@ struct CheckpointConfig {
   bool read_back = true;
   std::string on_failure = "stop";
   std::optional<std::string> load_from;
+  bool load_optimizer_state = false;
   bool operator==(const CheckpointConfig&) const = default;
 };
 

@@ -50,7 +50,10 @@ DatasetMeta read_dataset_meta(const std::string& dir) {
     throw DataError(path + ": not there; `switchyard prepare --out " + dir +
                     "` makes such a folder");
   }
-  const nlohmann::json json = read_json_file(path);
+  return dataset_meta_of(read_json_file(path), path);
+}
+
+DatasetMeta dataset_meta_of(const nlohmann::json& json, const std::string& path) {
   JsonFields fields(json, path);
   DatasetMeta meta;
   meta.tokenizer = fields.text("tokenizer");
@@ -72,7 +75,7 @@ DatasetMeta read_dataset_meta(const std::string& dir) {
   return meta;
 }
 
-void write_dataset_meta(const std::string& dir, const DatasetMeta& meta) {
+std::string dataset_meta_text(const DatasetMeta& meta) {
   nlohmann::ordered_json json = {{"name", meta.name},
                                  {"tokenizer", meta.tokenizer},
                                  {"vocab_size", meta.vocab_size},
@@ -85,8 +88,11 @@ void write_dataset_meta(const std::string& dir, const DatasetMeta& meta) {
   if (meta.documents) json["documents"] = *meta.documents;
   if (!meta.source.empty()) json["source"] = meta.source;
   if (!meta.licence.empty()) json["licence"] = meta.licence;
-  write_file_atomically(dir + "/meta.json",
-                        json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+  return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
+void write_dataset_meta(const std::string& dir, const DatasetMeta& meta) {
+  write_file_atomically(dir + "/meta.json", dataset_meta_text(meta));
 }
 
 bool same_tokenizer(const DatasetMeta& a, const DatasetMeta& b) {

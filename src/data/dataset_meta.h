@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 
@@ -32,8 +33,13 @@ struct DatasetMeta {
 /// Reads DIR/meta.json. Throws DataError with the path, the key and the way out.
 DatasetMeta read_dataset_meta(const std::string& dir);
 
+/// The same from its parsed text, which messages call `path`.
+DatasetMeta dataset_meta_of(const nlohmann::json& json, const std::string& path);
+
 /// Writes DIR/meta.json atomically.
 void write_dataset_meta(const std::string& dir, const DatasetMeta& meta);
+/// What that writes.
+std::string dataset_meta_text(const DatasetMeta& meta);
 
 /// Whether the tokens of both mean the same text.
 bool same_tokenizer(const DatasetMeta& a, const DatasetMeta& b);

@@ -18,6 +18,12 @@ Tensor repeat_heads(const Tensor& x_BMSH, int64_t times) {
   return x_BMSH.unsqueeze(2).expand({B, M, times, S, H}).reshape({B, M * times, S, H});
 }
 
+/// The last `count` positions of (B, M, S, H), or all.
+Tensor last_positions(const Tensor& x_BMSH, int64_t count) {
+  const int64_t S = x_BMSH.size(2);
+  return S <= count ? x_BMSH : x_BMSH.narrow(/*dim=*/2, S - count, count);
+}
+
 void append(Tensor& kept, const Tensor& more) {
   kept = kept.defined() ? at::cat({kept, more}, /*dim=*/2) : more;
 }
@@ -29,7 +35,8 @@ Attention::Attention(ParameterStore& store, const std::string& prefix, const Mod
       kv_heads_(model.num_key_value_heads),
       head_dim_(model.head_dim),
       eps_(model.rms_norm_eps),
-      qk_norm_(model.qk_norm) {
+      qk_norm_(model.qk_norm),
+      window_(model.sliding_window) {
   const int64_t D = model.hidden_size, NH = heads_ * head_dim_, MH = kv_heads_ * head_dim_;
   const Init init{Init::Type::kNormal, model.init_std}, zeros{Init::Type::kZeros},
       ones{Init::Type::kOnes};
@@ -44,6 +51,9 @@ Attention::Attention(ParameterStore& store, const std::string& prefix, const Mod
                            {prefix + ".v_proj.bias", {MH}, zeros}});
   }
   out_ = store.add(ParameterKind::kDense, {prefix + ".o_proj.weight", {D, NH}, init});
+  if (model.attention_output_bias) {
+    out_bias_ = store.add(ParameterKind::kDense, {prefix + ".o_proj.bias", {D}, zeros});
+  }
   if (qk_norm_ == "none") return;
   const bool full = qk_norm_ == "full";
   q_norm_ =
@@ -78,17 +88,21 @@ Tensor Attention::forward(const Tensor& x_BSD, const AttentionContext& context,
     append(cache->values, v);
     k = cache->keys;
     v = cache->values;
+    if (!first_pass && window_) {  // the mask of the first pass is the context's
+      k = last_positions(k, *window_);
+      v = last_positions(v, *window_);
+    }
   }
   TORCH_CHECK(S == 1 || first_pass,
               "attention: only one position at a time may follow a filled cache");
   k = repeat_heads(k, heads_ / kv_heads_);
   v = repeat_heads(v, heads_ / kv_heads_);
-  if (B == 0) return at::linear(q.transpose(1, 2).reshape({B, S, NH}), out_);
+  if (B == 0) return at::linear(q.transpose(1, 2).reshape({B, S, NH}), out_, out_bias_);
   std::optional<Tensor> mask;
-  if (context.document_mask_B1SS.defined()) mask = context.document_mask_B1SS;
+  if (context.mask_B1SS.defined()) mask = context.mask_B1SS;
   const bool causal = first_pass && !mask;
   const Tensor y_BNSH = at::scaled_dot_product_attention(q, k, v, mask, /*dropout_p=*/0.0, causal);
-  return at::linear(y_BNSH.transpose(1, 2).reshape({B, S, NH}), out_);
+  return at::linear(y_BNSH.transpose(1, 2).reshape({B, S, NH}), out_, out_bias_);
 }
 
 }  // namespace switchyard

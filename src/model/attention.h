@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <optional>
 #include <string>
 
 #include "config/run_config.h"
@@ -17,8 +18,8 @@ struct LayerCache {
 
 /// What attention may look at, shared by all layers of a forward pass.
 struct AttentionContext {
-  RotaryTable rotary;             // of the S positions of this pass
-  at::Tensor document_mask_B1SS;  // bool, true where allowed; undefined: causal only
+  RotaryTable rotary;    // of the S positions of this pass
+  at::Tensor mask_B1SS;  // bool, true where allowed, B or 1; undefined: causal only
 };
 
 /// Causal grouped-query self-attention of the Llama family (Vaswani et al.,
@@ -29,7 +30,8 @@ struct AttentionContext {
 /// Parameters under PREFIX (model.layers.L.self_attn), N query heads, M key-value
 /// heads of width H: q_proj.weight (N H, D), k_proj.weight and v_proj.weight
 /// (M H, D), o_proj.weight (D, N H); with `attention_bias` {q,k,v}_proj.bias; with
-/// qk_norm {q,k}_norm.weight (H), or (N H) and (M H) for `full`.
+/// `attention_output_bias` o_proj.bias (D); with qk_norm {q,k}_norm.weight (H), or (N H)
+/// and (M H) for `full`.
 class Attention {
  public:
   Attention(ParameterStore& store, const std::string& prefix, const ModelConfig& model);
@@ -43,7 +45,8 @@ class Attention {
   int64_t heads_, kv_heads_, head_dim_;
   double eps_;
   std::string qk_norm_;
-  at::Tensor qkv_, qkv_bias_, out_, q_norm_, k_norm_;
+  std::optional<int64_t> window_;
+  at::Tensor qkv_, qkv_bias_, out_, out_bias_, q_norm_, k_norm_;
 };
 
 }  // namespace switchyard

@@ -16,7 +16,10 @@ using at::Tensor;
 
 Decoder::Decoder(ParameterStore& store, const ModelConfig& model, const MoeConfig& moe,
                  const Mesh& mesh, uint64_t seed)
-    : config_(model), seed_(seed), moe_layers_(moe_layer_indices(moe, model.num_hidden_layers)) {
+    : config_(model),
+      seed_(seed),
+      rotary_frequencies_H_(rotary_frequencies(model)),
+      moe_layers_(moe_layer_indices(moe, model.num_hidden_layers)) {
   const Init init{Init::Type::kNormal, model.init_std}, ones{Init::Type::kOnes};
   const int64_t D = model.hidden_size, V = model.vocab_size;
   const auto norm = [&](const std::string& name) {
@@ -80,12 +83,16 @@ Tensor Decoder::logits(const Tensor& hidden_TD) const { return at::linear(hidden
 
 AttentionContext Decoder::attention_context(const DecoderInput& input, int64_t past) const {
   AttentionContext context;
-  context.rotary =
-      rotary_table(past, input.tokens_BS.size(1), config_.head_dim, config_.rope_theta);
+  const int64_t S = input.tokens_BS.size(1);
+  context.rotary = rotary_table(past, S, rotary_frequencies_H_);
+  const bool windowed = config_.sliding_window && *config_.sliding_window < S;
+  if (!input.documents_BS.defined() && !windowed) return context;
+  Tensor seen_SS = at::ones({S, S}, at::kBool).tril();
+  if (windowed) seen_SS = seen_SS.triu(1 - *config_.sliding_window);
+  context.mask_B1SS = seen_SS.view({1, 1, S, S});
   if (input.documents_BS.defined()) {
-    const int64_t S = input.tokens_BS.size(1);
     const Tensor same_BSS = input.documents_BS.unsqueeze(2) == input.documents_BS.unsqueeze(1);
-    context.document_mask_B1SS = (same_BSS & at::ones({S, S}, at::kBool).tril()).unsqueeze(1);
+    context.mask_B1SS = context.mask_B1SS & same_BSS.unsqueeze(1);
   }
   return context;
 }

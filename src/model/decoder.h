@@ -78,6 +78,7 @@ class Decoder {
 
   ModelConfig config_;
   uint64_t seed_;
+  at::Tensor rotary_frequencies_H_;
   at::Tensor embedding_VD_, norm_D_, head_VD_;
   std::vector<Layer> layers_;
   std::vector<int64_t> moe_layers_;

@@ -19,6 +19,7 @@ AttentionSize attention_size(const ModelConfig& model) {
                 kv = model.num_key_value_heads * model.head_dim;
   AttentionSize size{model.hidden_size * (2 * q + 2 * kv), 0};
   if (model.attention_bias) size.others += q + 2 * kv;
+  if (model.attention_output_bias) size.others += model.hidden_size;
   if (model.qk_norm == "head") size.others += 2 * model.head_dim;
   if (model.qk_norm == "full") size.others += q + kv;
   return size;

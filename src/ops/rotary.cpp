@@ -4,6 +4,9 @@
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "ops/dispatch_dtype.h"
 
 namespace switchyard {
@@ -18,7 +21,8 @@ enum class Turn { kForward, kBack };
 template <class scalar_t>
 void rotate(const Tensor& x_BSNH, const RotaryTable& table, Turn turn, Tensor& y_BSNH) {
   using sum_t = accumulate_t<scalar_t>;
-  const int64_t S = x_BSNH.size(1), N = x_BSNH.size(2), half = x_BSNH.size(3) / 2;
+  const int64_t S = x_BSNH.size(1), N = x_BSNH.size(2), H = x_BSNH.size(3),
+                half = table.cos_SH.size(1);
   const float *cos = table.cos_SH.data_ptr<float>(), *sin = table.sin_SH.data_ptr<float>();
   const sum_t sign = turn == Turn::kForward ? 1 : -1;
   const scalar_t* x = x_BSNH.data_ptr<scalar_t>();
@@ -27,13 +31,14 @@ void rotate(const Tensor& x_BSNH, const RotaryTable& table, Turn turn, Tensor& y
     for (int64_t position = begin; position < end; ++position) {
       const float *c = cos + position % S * half, *s = sin + position % S * half;
       for (int64_t n = 0; n < N; ++n) {
-        const scalar_t* from = x + (position * N + n) * 2 * half;
-        scalar_t* to = y + (position * N + n) * 2 * half;
+        const scalar_t* from = x + (position * N + n) * H;
+        scalar_t* to = y + (position * N + n) * H;
         for (int64_t i = 0; i < half; ++i) {
           const sum_t a = from[i], b = from[i + half], sine = sign * static_cast<sum_t>(s[i]);
           to[i] = static_cast<scalar_t>(a * static_cast<sum_t>(c[i]) - b * sine);
           to[i + half] = static_cast<scalar_t>(b * static_cast<sum_t>(c[i]) + a * sine);
         }
+        std::copy(from + 2 * half, from + H, to + 2 * half);
       }
     }
   });
@@ -60,19 +65,38 @@ class Rotary : public torch::autograd::Function<Rotary> {
   }
 };
 
+/// What Llama 3.1 makes of the frequencies: waves longer than the positions of the first
+/// training are stretched by the factor, short ones not, those between in part.
+Tensor llama3_frequencies(const Tensor& frequency_H, const RopeScalingConfig& scaling) {
+  const auto positions = static_cast<double>(scaling.original_max_position_embeddings);
+  const Tensor waves_H = positions * frequency_H / (2 * M_PI);  // of them in those positions
+  const Tensor kept_H =
+      ((waves_H - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor))
+          .clamp(0, 1);
+  return frequency_H * (kept_H + (1 - kept_H) / scaling.factor);
+}
+
 }  // namespace
 
-RotaryTable rotary_table(int64_t first, int64_t count, int64_t head_dim, double theta) {
+Tensor rotary_frequencies(const ModelConfig& model) {
+  const auto rotated =
+      static_cast<int64_t>(static_cast<double>(model.head_dim) * model.partial_rotary_factor);
+  const Tensor exponent_H = at::arange(0, rotated, 2, at::kDouble) / static_cast<double>(rotated);
+  const Tensor frequency_H = at::pow(model.rope_theta, -exponent_H);
+  const RopeScalingConfig& scaling = model.rope_scaling;
+  if (scaling.type == "linear") return frequency_H / scaling.factor;
+  return scaling.type == "llama3" ? llama3_frequencies(frequency_H, scaling) : frequency_H;
+}
+
+RotaryTable rotary_table(int64_t first, int64_t count, const Tensor& frequencies_H) {
   const Tensor position_S = at::arange(first, first + count, at::kDouble);
-  const Tensor exponent_H = at::arange(0, head_dim, 2, at::kDouble) / static_cast<double>(head_dim);
-  const Tensor frequency_H = at::pow(theta, -exponent_H);
-  const Tensor angle_SH = at::outer(position_S, frequency_H);
+  const Tensor angle_SH = at::outer(position_S, frequencies_H);
   return {angle_SH.cos().to(at::kFloat), angle_SH.sin().to(at::kFloat)};
 }
 
 Tensor apply_rotary(const Tensor& x_BSNH, const RotaryTable& table) {
   TORCH_CHECK(x_BSNH.dim() == 4 && x_BSNH.size(1) == table.cos_SH.size(0) &&
-                  x_BSNH.size(3) == 2 * table.cos_SH.size(1),
+                  x_BSNH.size(3) >= 2 * table.cos_SH.size(1),
               "apply_rotary: x_BSNH ", x_BSNH.sizes(), ", table ", table.cos_SH.sizes());
   return Rotary::apply(x_BSNH, table.cos_SH, table.sin_SH);
 }

@@ -2,18 +2,24 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "config/run_config.h"
+
 namespace switchyard {
 
-/// Cosines and sines of the rotary embedding (Su et al., arXiv:2104.09864 eq. 34)
-/// for positions [first, first + count): each (count, head_dim / 2) float32,
-/// angle = position * theta^(-2 i / head_dim).
+/// Angles per position of the rotary embedding (Su et al., arXiv:2104.09864 section
+/// 3.2.2), R / 2 of them in float64, where R = head_dim * partial_rotary_factor are
+/// rotated: theta^(-2 i / R), stretched by `rope_scaling`: `linear` divides them by the
+/// factor, `llama3` only the slow ones, with a smooth step between (Llama 3.1).
+at::Tensor rotary_frequencies(const ModelConfig& model);
+
+/// Cosines and sines for positions [first, first + count): each (count, R / 2) float32.
 struct RotaryTable {
   at::Tensor cos_SH, sin_SH;
 };
-RotaryTable rotary_table(int64_t first, int64_t count, int64_t head_dim, double theta);
+RotaryTable rotary_table(int64_t first, int64_t count, const at::Tensor& frequencies_H);
 
-/// Rotates pairs (i, i + head_dim / 2), the half-split layout of Llama in
-/// Hugging Face:
+/// Rotates pairs (i, i + R / 2) of each head, the half-split layout of Llama in Hugging
+/// Face, and leaves what is behind the first R numbers as it is:
 ///
 ///   x_BSNH  (B, S, heads, head_dim), any compute dtype; the table has S rows
 ///

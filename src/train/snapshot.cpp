@@ -16,23 +16,6 @@ using at::Tensor;
 constexpr const char* kCountsAll = "router_counts.all";
 constexpr const char* kCountsFirst = "router_counts.first";
 
-const char* dtype_name(at::ScalarType dtype) {
-  switch (dtype) {
-    case at::kFloat:
-      return "F32";
-    case at::kBFloat16:
-      return "BF16";
-    case at::kDouble:
-      return "F64";
-    case at::kLong:
-      return "I64";
-    case at::kBool:
-      return "BOOL";
-    default:
-      TORCH_CHECK(false, "no checkpoint dtype for ", dtype);
-  }
-}
-
 /// Elements [begin, end) of the part that `flat` holds from element `flat_begin` of the buffer on.
 OwnedSlice slice_of(const PlacedPart& placed, const std::string& suffix, const Tensor& flat,
                     int64_t flat_begin, Interval mine) {
@@ -74,58 +57,45 @@ nlohmann::json progress_json(Session& session) {
           {"lagged_tokens", progress.lagged.tokens}};
 }
 
-/// Elements of a float tensor, whatever float dtype it was stored in: float64
-/// as such, the others as float32.
-Tensor read_floats(CheckpointReader& reader, const std::string& name, Interval range) {
-  const std::string& dtype = reader.tensor(name).dtype;
-  const auto type = dtype == "F32" ? at::kFloat : dtype == "BF16" ? at::kBFloat16 : at::kDouble;
-  Tensor values = at::empty({range.size()}, type);
-  reader.read(name, dtype_name(type), range.begin, range.end, values.data_ptr());
-  return values.to(type == at::kDouble ? at::kDouble : at::kFloat);
-}
-
-void check_shape(const CheckpointReader& reader, const NamedPart& part) {
-  if (reader.tensor(part.name).shape != part.shape) {
-    throw DataError(reader.path() + ": `" + part.name + "` has another shape than the model's");
+void check_shape(const TensorSource& source, const NamedPart& part) {
+  if (source.at(part.name).shape != part.shape) {
+    throw DataError(source.path() + ": `" + part.name + "` has another shape than the model's");
   }
 }
 
-/// Elements `range` of a stored tensor into `out`, of whatever float dtype either is:
-/// straight into its memory when they are the same, in pieces otherwise.
-void read_into(CheckpointReader& reader, const std::string& name, Interval range, Tensor out) {
-  const std::string& stored = reader.tensor(name).dtype;
-  if (stored == dtype_name(out.scalar_type())) {
-    reader.read(name, stored, range.begin, range.end, out.data_ptr());
-    return;
-  }
-  constexpr int64_t kPiece = int64_t{1} << 20;
-  for (int64_t at = range.begin; at < range.end; at += kPiece) {
-    const Interval piece{at, std::min(at + kPiece, range.end)};
-    out.narrow(0, at - range.begin, piece.size()).copy_(read_floats(reader, name, piece));
-  }
-}
-
-void load_part(ParameterStore& store, CheckpointReader& reader, const PlacedPart& placed,
+void load_part(ParameterStore& store, TensorSource& source, const PlacedPart& placed,
                Restore restore) {
-  check_shape(reader, placed.part);
+  check_shape(source, placed.part);
   ParameterStore::Buffer& buffer = store.buffer(placed.kind);
   const std::string& name = placed.part.name;
-  const std::string best = reader.has(name + ".master") ? name + ".master" : name;
+  const std::string best = source.has(name + ".master") ? name + ".master" : name;
   // Where the weights were bfloat16 they are their master rounded: half of the bytes.
-  read_into(reader, buffer.master.defined() ? name : best, {0, placed.range.size()},
-            buffer.weights.narrow(0, placed.range.begin, placed.range.size()));
+  source.read_into(buffer.master.defined() ? name : best, {0, placed.range.size()},
+                   buffer.weights.narrow(0, placed.range.begin, placed.range.size()));
 
   const Interval kept = intersect(placed.range, buffer.state);
   if (kept.empty()) return;
   const Interval in_part{kept.begin - placed.range.begin, kept.end - placed.range.begin};
   const auto read_state = [&](const std::string& tensor, const Tensor& state) {
-    read_into(reader, tensor, in_part,
-              state.narrow(0, kept.begin - buffer.state.begin, kept.size()));
+    source.read_into(tensor, in_part,
+                     state.narrow(0, kept.begin - buffer.state.begin, kept.size()));
   };
   if (buffer.master.defined()) read_state(best, buffer.master);
   if (restore == Restore::kWeights) return;
   read_state(name + ".exp_avg", buffer.exp_avg);
   read_state(name + ".exp_avg_sq", buffer.exp_avg_sq);
+}
+
+/// A whole tensor into one that is there, of as many elements.
+void load_whole(TensorSource& source, const std::string& name, const Tensor& out) {
+  source.read_into(name, {0, out.numel()}, out.view({-1}));
+}
+
+void load_counts(Progress& progress, TensorSource& source, const nlohmann::json& state) {
+  if (!progress.lagged.defined()) return;
+  load_whole(source, kCountsAll, progress.lagged.all_LE);
+  load_whole(source, kCountsFirst, progress.lagged.first_LE);
+  progress.lagged.tokens = state.at("lagged_tokens");
 }
 
 void load_progress(Session& session, CheckpointReader& reader) {
@@ -141,13 +111,6 @@ void load_progress(Session& session, CheckpointReader& reader) {
   session.spike_guard().restore(state.value("last_losses", std::vector<double>()),
                                 state.value("last_norms", std::vector<double>()));
   progress.evaluation_owed = state.value("evaluation_owed", false);
-  if (!progress.lagged.defined()) return;
-  const Interval all{0, progress.lagged.all_LE.numel()};
-  progress.lagged.all_LE.copy_(
-      read_floats(reader, kCountsAll, all).view(progress.lagged.all_LE.sizes()));
-  progress.lagged.first_LE.copy_(
-      read_floats(reader, kCountsFirst, all).view(progress.lagged.first_LE.sizes()));
-  progress.lagged.tokens = state.at("lagged_tokens");
 }
 
 /// What must not change between a checkpoint and the run that goes on from it:
@@ -236,15 +199,20 @@ void save_snapshot(Session& session, const std::string& checkpoints_dir,
 
 uint64_t load_snapshot(Session& session, const std::string& step_dir, Restore restore,
                        Digests digests) {
-  CheckpointReader reader(step_dir, digests);
-  for (const PlacedPart& placed : session.store().parts())
-    load_part(session.store(), reader, placed, restore);
-  for (auto& [name, bias_E] : session.decoder().selection_biases()) {
-    Tensor bias = bias_E;
-    bias.copy_(read_floats(reader, name, {0, bias.numel()}));
+  CheckpointSource source(step_dir, digests);
+  load_tensors(session, source, restore);
+  if (restore == Restore::kRun) {
+    load_progress(session, source.reader());
+    load_counts(session.progress(), source, source.reader().manifest().state);
   }
-  if (restore == Restore::kRun) load_progress(session, reader);
-  return reader.bytes_read();
+  return source.reader().bytes_read();
+}
+
+void load_tensors(Session& session, TensorSource& source, Restore restore) {
+  for (const PlacedPart& placed : session.store().parts())
+    load_part(session.store(), source, placed, restore);
+  for (auto& [name, bias_E] : session.decoder().selection_biases())
+    load_whole(source, name, bias_E);
 }
 
 void check_same_model(const RunConfig& config, const std::string& step_dir) {

@@ -6,6 +6,7 @@
 
 #include "checkpoint/checkpoint_reader.h"
 #include "checkpoint/save_checkpoint.h"
+#include "checkpoint/tensor_source.h"
 #include "train/session.h"
 
 namespace switchyard {
@@ -43,6 +44,10 @@ enum class Restore { kRun, kWeights };
 /// missing or of another shape. Local: the ranks read the same files.
 uint64_t load_snapshot(Session& session, const std::string& step_dir, Restore restore,
                        Digests digests = Digests::kCheck);
+
+/// The tensors alone, from wherever they come: parameters, router state and, with
+/// Restore::kRun, AdamW's moments. As load_snapshot, but nothing is counted.
+void load_tensors(Session& session, TensorSource& source, Restore restore);
 
 /// Throws ConfigError that names the difference when a checkpoint is of another model
 /// than `config` describes: another shape, other layers, experts or top_k. What may

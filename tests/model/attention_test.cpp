@@ -35,7 +35,7 @@ struct SampleAttention {
 
 AttentionContext context_of(const ModelConfig& model, int64_t S) {
   AttentionContext context;
-  context.rotary = rotary_table(0, S, model.head_dim, model.rope_theta);
+  context.rotary = rotary_table(0, S, rotary_frequencies(model));
   return context;
 }
 
