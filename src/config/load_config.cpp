@@ -41,7 +41,8 @@ bool is_in(const std::set<std::string>& keys, std::string key) {
   return true;
 }
 
-/// With load_from, what `model` and `moe` leave out is the checkpoint's to say.
+/// With load_from, what `model` and `moe` leave out is the checkpoint's to say, which comes
+/// as part of the document once it is known.
 bool is_left_to_checkpoint(const Reading& reading, const std::string& key) {
   const bool of_model = key.starts_with("model.") || key.starts_with("moe.");
   return of_model && reading.config.checkpoint.load_from && !reading.places.contains(key);
@@ -102,6 +103,15 @@ RunConfig finish(const Document& document, int world_size) {
   return std::move(reading.config);
 }
 
+/// The sections that describe a model, as a document.
+Document model_document(const RunConfig& config, const std::string& origin) {
+  Document document = parse_document(to_yaml(config), origin, Lines::kNone);
+  std::erase_if(document.root.children, [](const Value& section) {
+    return section.key != "model" && section.key != "moe";
+  });
+  return document;
+}
+
 }  // namespace
 
 RunConfig load_config(const std::string& path, const std::vector<std::string>& sets,
@@ -109,16 +119,18 @@ RunConfig load_config(const std::string& path, const std::vector<std::string>& s
   return finish(read_sources(path, sets), world_size);
 }
 
-RunConfig parse_config(const std::string& text, const std::string& origin) {
-  return finish(read_text(text, origin), 0);
+RunConfig load_config(const std::string& path, const std::vector<std::string>& sets,
+                      int world_size, const RunConfig& base, const std::string& base_origin) {
+  Document written = read_sources(path, sets);
+  Document document = model_document(base, base_origin);
+  overlay(document.root, std::move(written.root));
+  document.issues = std::move(written.issues);
+  document.complete = written.complete;
+  return finish(document, world_size);
 }
 
-std::set<std::string> written_keys(const std::string& path, const std::vector<std::string>& sets) {
-  Reading reading = read_document(read_sources(path, sets));
-  if (!reading.issues.empty()) throw_all(std::move(reading.issues));
-  std::set<std::string> keys;
-  for (const auto& [key, place] : reading.places) keys.insert(key);
-  return keys;
+RunConfig parse_config(const std::string& text, const std::string& origin) {
+  return finish(read_text(text, origin), 0);
 }
 
 void resolve_autos(ModelConfig& model) {

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -26,22 +25,22 @@ namespace switchyard {
 ///               skipped
 ///
 /// With `checkpoint.load_from`, keys left out of `model` and `moe` come from
-/// that checkpoint: checks and autos that need one of them are left out too, for
-/// the caller to do once they are known (resolve_autos, validate).
+/// that checkpoint: checks and autos that need one of them are left out too, until
+/// load_config is called again with that checkpoint's config.
 ///
 /// Throws ConfigError with all errors, and DataError for a file that is missing
 /// or unreadable (a missing `extends` names both files).
 RunConfig load_config(const std::string& path, const std::vector<std::string>& sets,
                       int world_size);
 
+/// The same, with every key of `model` and `moe` that is left out taken from `base`, the
+/// config of the model at `base_origin`.
+RunConfig load_config(const std::string& path, const std::vector<std::string>& sets,
+                      int world_size, const RunConfig& base, const std::string& base_origin);
+
 /// The same from a text, such as a checkpoint's config.yaml; `origin` names it
 /// in messages. Checks against the world are skipped.
 RunConfig parse_config(const std::string& text, const std::string& origin);
-
-/// The keys that a config and its `--set`s give, as paths ("model.hidden_size",
-/// "moe.balance.coef"): what must agree with `checkpoint.load_from`. Throws as
-/// load_config does for what cannot be read; values are not checked.
-std::set<std::string> written_keys(const std::string& path, const std::vector<std::string>& sets);
 
 /// Fills in num_key_value_heads and head_dim where they are auto.
 void resolve_autos(ModelConfig& model);
@@ -53,6 +52,10 @@ std::vector<std::string> validate(const RunConfig& config, int world_size);
 /// Remarks on a valid config that are no errors: settings that have no effect,
 /// that rarely are meant, or that make the numbers depend on the layout.
 std::vector<std::string> advice(const RunConfig& config);
+
+/// The keys in which two configs differ, in their order: "`model.hidden_size` is 64 here,
+/// 128 there". Keys that only one has, as items of a list, are told by the list's size.
+std::vector<std::string> differences(const RunConfig& ours, const RunConfig& theirs);
 
 /// The config as YAML that parse_config reads back to an equal value
 /// (--print-config, config.yaml of a run): every key, in a fixed order, doubles

@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <sstream>
 
 #include "base/error.h"
 #include "config/load_config.h"
@@ -115,7 +114,7 @@ void load_progress(Session& session, CheckpointReader& reader) {
 
 /// What must not change between a checkpoint and the run that goes on from it:
 /// the config with only the model's own keys set.
-std::string model_text(const RunConfig& config) {
+RunConfig model_only(const RunConfig& config) {
   RunConfig only;
   only.model = config.model;
   only.model.dropout = 0;
@@ -125,30 +124,11 @@ std::string model_text(const RunConfig& config) {
   only.moe.expert_intermediate_size = config.moe.expert_intermediate_size;
   only.moe.shared_experts = config.moe.shared_experts;
   only.moe.router.selection_bias = config.moe.router.selection_bias;
-  return to_yaml(only);
+  return only;
 }
 
 RunConfig saved_config(const CheckpointReader& reader) {
   return parse_config(reader.read_text(kConfigName), reader.path() + "/" + kConfigName);
-}
-
-std::vector<std::string> lines_of(const std::string& text) {
-  std::vector<std::string> lines;
-  std::istringstream in(text);
-  for (std::string line; std::getline(in, line);) lines.push_back(line);
-  return lines;
-}
-
-/// The first line in which two configs differ, for a message: they have the same keys.
-std::string first_difference(const std::string& ours, const std::string& theirs) {
-  const std::vector<std::string> here = lines_of(ours), there = lines_of(theirs);
-  for (size_t i = 0; i < std::min(here.size(), there.size()); ++i) {
-    if (here[i] == there[i]) continue;
-    std::ostringstream message;
-    message << "`" << here[i] << "` here, `" << there[i] << "` there";
-    return message.str();
-  }
-  return "one has more keys than the other";
 }
 
 }  // namespace
@@ -215,19 +195,21 @@ void load_tensors(Session& session, TensorSource& source, Restore restore) {
     load_whole(source, name, bias_E);
 }
 
-void check_same_model(const RunConfig& config, const std::string& step_dir) {
-  const std::string ours = model_text(config),
-                    theirs = model_text(saved_config(CheckpointReader(step_dir)));
-  if (ours == theirs) return;
-  throw ConfigError(step_dir +
-                    ": this checkpoint is of another model: " + first_difference(ours, theirs));
+void check_same_model(const RunConfig& config, const RunConfig& theirs, const std::string& path) {
+  std::string text;
+  for (const std::string& line : differences(model_only(config), model_only(theirs))) {
+    text += "\n  " + line;
+  }
+  if (text.empty()) return;
+  throw ConfigError(path + ": this checkpoint is of another model:" + text);
 }
 
 void check_resumable(const RunConfig& config, const std::string& data_fingerprint,
                      const std::string& step_dir) {
-  check_same_model(config, step_dir);
   const CheckpointReader reader(step_dir);
-  const int64_t seed = saved_config(reader).run.seed;
+  const RunConfig saved = saved_config(reader);
+  check_same_model(config, saved, step_dir);
+  const int64_t seed = saved.run.seed;
   const auto refuse = [&](const std::string& reason) {
     throw ConfigError(step_dir + ": cannot go on from this checkpoint: " + reason);
   };

@@ -49,10 +49,11 @@ uint64_t load_snapshot(Session& session, const std::string& step_dir, Restore re
 /// Restore::kRun, AdamW's moments. As load_snapshot, but nothing is counted.
 void load_tensors(Session& session, TensorSource& source, Restore restore);
 
-/// Throws ConfigError that names the difference when a checkpoint is of another model
-/// than `config` describes: another shape, other layers, experts or top_k. What may
-/// change is how the model is trained: losses, capacity, the router's options.
-void check_same_model(const RunConfig& config, const std::string& step_dir);
+/// Throws ConfigError that lists the differences when `theirs`, the config of the
+/// checkpoint at `path`, is of another model than `config` describes: another shape, other
+/// layers, experts or top_k. What may change is how the model is trained: losses, capacity,
+/// the router's options.
+void check_same_model(const RunConfig& config, const RunConfig& theirs, const std::string& path);
 
 /// Whether a run may go on from a checkpoint: the model, the seed and the data
 /// must be the same. Throws ConfigError that names what differs.

@@ -18,15 +18,19 @@ RunConfig other_config() {
                   .num_hidden_layers = 6,
                   .num_attention_heads = 6,
                   .num_key_value_heads = 3,
-                  .head_dim = 18,
+                  .head_dim = 20,
                   .intermediate_size = 100,
                   .ffn = "gelu",
                   .dropout = 0.1,
                   .init_std = 0.006,
                   .rope_theta = 1e6,
+                  .partial_rotary_factor = 0.5,
+                  .rope_scaling = {"llama3", 8.0, 1.5, 5.0, 4096},
+                  .sliding_window = 64,
                   .rms_norm_eps = 1e-6,
                   .qk_norm = "head",
                   .attention_bias = true,
+                  .attention_output_bias = true,
                   .tie_word_embeddings = true};
   config.moe.layers = "1,3,5";
   config.moe.num_experts = 16;
@@ -93,8 +97,10 @@ RunConfig resolved(RunConfig config) {
   return config;
 }
 
+const RunConfig kDefaults;
+
 TEST(ToYaml, RoundTripsDefaults) {
-  const RunConfig config = resolved(RunConfig{});
+  const RunConfig config = resolved(kDefaults);
   EXPECT_EQ(parse_config(to_yaml(config), "f"), config);
 }
 
@@ -104,7 +110,7 @@ TEST(ToYaml, RoundTripsEveryKey) {
 }
 
 TEST(ToYaml, RoundTripsShortLists) {
-  RunConfig config = resolved(RunConfig{});
+  RunConfig config = resolved(kDefaults);
   config.moe.balance.clear();
   config.data.path = {{"null", 2.0, "12"}};
   config.moe.layers = "3";
