@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "checkpoint/checkpoint_reader.h"
+#include "checkpoint/shard.h"
 #include "distributed/placement.h"
 
 namespace switchyard {
