@@ -3,7 +3,6 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "base/file.h"
 #include "cli/command.h"
 #include "cli/load_model.h"
 #include "data/dataset_meta.h"
@@ -20,12 +19,12 @@ struct EvalFlags {
 };
 
 /// The numbers mean nothing on the tokens of another tokenizer.
-void check_tokenizer(const std::string& step_dir, const std::string& data) {
-  if (!path_exists(step_dir + "/meta.json")) return;
-  if (same_tokenizer(read_dataset_meta(step_dir), read_dataset_meta(data))) return;
+void check_tokenizer(const ModelSource& source, const std::string& data) {
+  if (!source.meta || same_tokenizer(*source.meta, read_dataset_meta(data))) return;
   throw ConfigError(
       "--data: " + data +
-      " was prepared with another tokenizer than the model's; prepare it with that of " + step_dir);
+      " was prepared with another tokenizer than the model's; prepare it with that of " +
+      source.path());
 }
 
 void check(const EvalFlags& flags) {
@@ -37,7 +36,7 @@ ExitCode run_eval(const EvalFlags& flags, const Runtime& runtime) {
   check(flags);
   const LoadedModel model = load_model(runtime, flags.checkpoint, flags.precision);
   Session& session = *model.session;
-  check_tokenizer(model.step_dir, flags.data);
+  check_tokenizer(model.source, flags.data);
   const int64_t length =
       flags.sequence_length > 0 ? flags.sequence_length : session.config().data.sequence_length;
   const int64_t sequences = flags.batches * session.config().train.global_batch_size;
@@ -62,7 +61,7 @@ Command add_eval(CLI::App& app) {
       app.add_subcommand("eval", "Loss, perplexity and bits per byte of a checkpoint on a split");
   command
       ->add_option("--checkpoint", flags->checkpoint,
-                   "A step-... folder or a run folder (its latest)")
+                   "A step-... folder, a run folder (its latest) or a Hugging Face folder")
       ->required();
   command->add_option("--data", flags->data, "Folder that `prepare` made")->required();
   command->add_option("--split", flags->split, "val (default) or train");

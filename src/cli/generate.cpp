@@ -3,9 +3,10 @@
 #include <memory>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "cli/command.h"
 #include "cli/load_model.h"
-#include "data/dataset_meta.h"
+#include "data/chat_template.h"
 #include "data/tokenizer.h"
 #include "train/generator.h"
 
@@ -15,7 +16,37 @@ namespace {
 struct GenerateFlags {
   std::string checkpoint, prompt, precision = "fp32";
   SamplingOptions sampling;
+  bool chat = false;
 };
+
+/// The model's chat template, as Hugging Face keeps it. Throws DataError without one.
+std::string chat_template(const ModelSource& source) {
+  if (const std::string* file = source.file("chat_template.jinja")) return *file;
+  if (const std::string* file = source.file("tokenizer_config.json")) {
+    const nlohmann::json config = parse_json(*file, source.path() + "/tokenizer_config.json");
+    if (config.contains("chat_template") && config["chat_template"].is_string()) {
+      return config["chat_template"];
+    }
+  }
+  throw DataError(source.path() + ": this model has no chat template; leave --chat out");
+}
+
+/// Every token that ends a text: the tokenizer's, and what Hugging Face's configs name.
+std::vector<int64_t> end_tokens(const ModelSource& source, int64_t eos) {
+  std::vector<int64_t> ends = {eos};
+  for (const char* name : {"generation_config.json", "hf_config.json"}) {
+    const std::string* file = source.file(name);
+    if (file == nullptr) continue;
+    const nlohmann::json ids =
+        parse_json(*file, source.path() + "/" + name).value("eos_token_id", nlohmann::json());
+    if (ids.is_number_integer()) ends.push_back(ids);
+    if (!ids.is_array()) continue;
+    for (const nlohmann::json& id : ids) {
+      if (id.is_number_integer()) ends.push_back(id);
+    }
+  }
+  return ends;
+}
 
 void check(const GenerateFlags& flags) {
   const SamplingOptions& s = flags.sampling;
@@ -30,15 +61,16 @@ void check(const GenerateFlags& flags) {
 ExitCode run_generate(const GenerateFlags& flags, const Runtime& runtime) {
   check(flags);
   const LoadedModel model = load_model(runtime, flags.checkpoint, flags.precision);
-  const auto tokenizer = load_dataset_tokenizer(model.step_dir, read_dataset_meta(model.step_dir));
-  const std::vector<int32_t> prompt = tokenizer->encode(flags.prompt);
-  print_once(runtime, flags.prompt);
+  const auto tokenizer = model_tokenizer(model.source);
+  const std::vector<int32_t> prompt = tokenizer->encode(
+      flags.chat ? chat_prompt(chat_template(model.source), flags.prompt) : flags.prompt);
+  if (!flags.chat) print_once(runtime, flags.prompt);
   const auto on_token = [&](int64_t id) {
     const auto token = static_cast<int32_t>(id);
     print_once(runtime, tokenizer->decode({&token, 1}));
   };
   generate(*model.session, {prompt.begin(), prompt.end()}, flags.sampling, tokenizer->vocab_size(),
-           tokenizer->eos(), on_token);
+           end_tokens(model.source, tokenizer->eos()), on_token);
   print_once(runtime, "\n");
   return kExitOk;
 }
@@ -50,9 +82,11 @@ Command add_generate(CLI::App& app) {
   CLI::App* command = app.add_subcommand("generate", "Continue a prompt with a checkpoint's model");
   command
       ->add_option("--checkpoint", flags->checkpoint,
-                   "A step-... folder or a run folder (its latest)")
+                   "A step-... folder, a run folder (its latest) or a Hugging Face folder")
       ->required();
   command->add_option("--prompt", flags->prompt, "Text to continue")->required();
+  command->add_flag("--chat", flags->chat,
+                    "The prompt is a user's message: put it into the model's chat template");
   command->add_option("--max-new-tokens", flags->sampling.max_new_tokens,
                       "Most tokens to add (default: 128)");
   command->add_option("--temperature", flags->sampling.temperature, "0 is greedy (default: 1)");

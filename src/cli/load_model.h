@@ -3,14 +3,15 @@
 #include <memory>
 #include <string>
 
+#include "train/model_source.h"
 #include "train/session.h"
 
 namespace switchyard {
 
-/// A model ready to evaluate or generate, and the folder it came from.
+/// A model ready to evaluate or generate, and where it came from.
 struct LoadedModel {
+  ModelSource source;
   std::unique_ptr<Session> session;
-  std::string step_dir;
 };
 
 /// Loads the weights that a checkpoint argument names onto this job's ranks. The

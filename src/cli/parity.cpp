@@ -12,7 +12,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "cli/command.h"
-#include "config/load_config.h"
+#include "train/load_run_config.h"
 
 extern char** environ;
 
@@ -109,7 +109,7 @@ std::vector<std::string> layout_dependent(const MoeConfig& moe) {
 ExitCode run_parity(const ParityFlags& flags, const Runtime& runtime) {
   if (runtime.world_size() > 1)
     throw ConfigError("parity: runs alone; it starts the worlds itself with mpirun");
-  const RunConfig config = load_config(flags.config, flags.sets, /*world_size=*/0);
+  const RunConfig config = load_run_config(flags.config, flags.sets, /*world_size=*/0);
   const std::vector<Layout> layouts = parse_layouts(flags.layouts);
   parse_plant(flags.plant);
   if (layouts.size() < 2)
@@ -144,7 +144,7 @@ ExitCode run_parity(const ParityFlags& flags, const Runtime& runtime) {
 
 ExitCode run_worker(const WorkerFlags& flags, const Runtime& runtime) {
   const Layout layout = parse_layouts(flags.layout).front();
-  const RunConfig config = load_config(flags.config, flags.sets, /*world_size=*/0);
+  const RunConfig config = load_run_config(flags.config, flags.sets, /*world_size=*/0);
   run_parity_worker(runtime, config, layout, flags.steps, flags.folder, flags.reference,
                     parse_plant(flags.plant));
   return kExitOk;

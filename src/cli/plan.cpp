@@ -3,9 +3,9 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/command.h"
-#include "config/load_config.h"
 #include "metrics/console.h"
 #include "model/memory_plan.h"
+#include "train/load_run_config.h"
 #include "train/session.h"
 
 namespace switchyard {
@@ -67,7 +67,7 @@ std::string as_text(const Plan& plan, const RunConfig& config, int64_t ranks) {
 
 ExitCode run_plan(const PlanFlags& flags, const Runtime& runtime) {
   if (runtime.rank() != 0) return kExitOk;
-  const RunConfig config = load_config(flags.config, flags.sets, static_cast<int>(flags.ranks));
+  const RunConfig config = load_run_config(flags.config, flags.sets, static_cast<int>(flags.ranks));
   const Plan plan = make_plan(config, flags.ranks);
   print_once(runtime,
              flags.json ? as_json(plan, config, flags.ranks) : as_text(plan, config, flags.ranks));

@@ -2,7 +2,7 @@
 #include <memory>
 
 #include "cli/command.h"
-#include "config/load_config.h"
+#include "train/load_run_config.h"
 #include "train/run_description.h"
 #include "train/trainer.h"
 
@@ -30,7 +30,7 @@ ExitCode run_train(const TrainFlags& flags, const Runtime& runtime) {
     return kExitOk;
   }
   if (flags.config.empty()) throw ConfigError("train: CONFIG.yaml is required");
-  const RunConfig config = load_config(flags.config, flags.sets, runtime.world_size());
+  const RunConfig config = load_run_config(flags.config, flags.sets, runtime.world_size());
   if (flags.print_config) {
     print_once(runtime, to_yaml(config));
     return kExitOk;

@@ -1,5 +1,6 @@
 #include "train/checkpointer.h"
 
+#include <algorithm>
 #include <cstdio>
 
 #include "base/log.h"
@@ -28,6 +29,14 @@ Checkpointer::Checkpointer(Session& session, const std::string& checkpoints_dir,
       saver_(*session.mesh().world, saver_options(session.config().checkpoint, checkpoints_dir)),
       data_fingerprint_(std::move(data_fingerprint)),
       files_(std::move(files)) {}
+
+void Checkpointer::carry(const std::vector<std::pair<std::string, std::string>>& files) {
+  for (const auto& file : files) {
+    const bool is_there =
+        std::ranges::any_of(files_, [&](const auto& ours) { return ours.first == file.first; });
+    if (!is_there) files_.push_back(file);
+  }
+}
 
 void Checkpointer::set_newest(const std::string& folder, int64_t step) {
   newest_ = folder;

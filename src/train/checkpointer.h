@@ -36,6 +36,10 @@ class Checkpointer {
   /// Waits for the save in the background.
   void finish();
 
+  /// What the checkpoints that the run comes from hold beside tensors and config goes on
+  /// into its own, but for names that it has files for already. Local.
+  void carry(const std::vector<std::pair<std::string, std::string>>& files);
+
   /// Milliseconds that training has waited since the last call.
   double take_stall_ms() { return std::exchange(stall_ms_, 0.0); }
 

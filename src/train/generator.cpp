@@ -46,7 +46,8 @@ DecoderInput input_of(const std::vector<int64_t>& tokens, bool is_root) {
 
 std::vector<int64_t> generate(Session& session, const std::vector<int64_t>& prompt,
                               const SamplingOptions& options, int64_t vocabulary,
-                              int64_t end_of_text, const std::function<void(int64_t)>& on_token) {
+                              const std::vector<int64_t>& ends,
+                              const std::function<void(int64_t)>& on_token) {
   const c10::NoGradGuard no_grad;
   TORCH_CHECK(!prompt.empty(), "generate: the prompt has no tokens");
   const RandomStream stream(options.seed, "generate");
@@ -64,7 +65,7 @@ std::vector<int64_t> generate(Session& session, const std::vector<int64_t>& prom
     }
     session.mesh().world->broadcast(token, 0, "generated token");
     const int64_t id = token.item<int64_t>();
-    if (id == end_of_text) break;
+    if (std::ranges::find(ends, id) != ends.end()) break;
     produced.push_back(id);
     on_token(id);
     next = {id};

@@ -25,13 +25,14 @@ int64_t choose_token(const at::Tensor& logits_V, const SamplingOptions& options,
                      double u);
 
 /// Continues `prompt` (token ids, not empty) with a KV cache until
-/// `end_of_text` or max_new_tokens. Rank 0 computes; the other ranks serve their
+/// one of `ends` or max_new_tokens. Rank 0 computes; the other ranks serve their
 /// experts and get the same tokens. `on_token` is called on every rank with each
-/// new token. Returns the new tokens, end_of_text excluded. Draws are
+/// new token. Returns the new tokens, the end excluded. Draws are
 /// counter-based: the same seed gives the same text, up to rounding between
 /// layouts. Collective over all groups of the mesh.
 std::vector<int64_t> generate(Session& session, const std::vector<int64_t>& prompt,
                               const SamplingOptions& options, int64_t vocabulary,
-                              int64_t end_of_text, const std::function<void(int64_t)>& on_token);
+                              const std::vector<int64_t>& ends,
+                              const std::function<void(int64_t)>& on_token);
 
 }  // namespace switchyard

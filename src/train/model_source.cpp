@@ -1,5 +1,7 @@
 #include "train/model_source.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/json.h"
 #include "checkpoint/step_folder.h"
@@ -11,11 +13,16 @@ namespace {
 
 constexpr const char* kMetaName = "meta.json";
 
+/// Tokens per sequence of a model that nobody has trained here.
+constexpr int64_t kDefaultSequenceLength = 1024;
+
 ModelSource open_folder(const std::string& path) {
   ModelSource model;
   auto folder = std::make_unique<HfFolder>(path);
   model.config.model = folder->model().model;
   model.config.moe = folder->model().moe;
+  model.config.data.sequence_length =
+      std::min(folder->model().max_position_embeddings, kDefaultSequenceLength);
   model.state = nlohmann::json::object();
   model.files = folder->files();
   model.tensors = std::move(folder);

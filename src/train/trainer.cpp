@@ -21,6 +21,7 @@
 #include "ops/gemm_peak.h"
 #include "train/checkpointer.h"
 #include "train/evaluator.h"
+#include "train/model_source.h"
 #include "train/run_description.h"
 #include "train/run_log.h"
 #include "train/snapshot.h"
@@ -49,6 +50,7 @@ class Trainer {
 
  private:
   void restore(const ResumeOptions& resume);
+  void start_from(const std::string& checkpoint);
   void start_watchdog();
   void open_run_folder(const ResumeOptions& resume);
   void announce();
@@ -115,11 +117,29 @@ void Trainer::restore(const ResumeOptions& resume) {
     if (resumed_from_.starts_with(folder_.path() + "/")) start_watchdog();
     const FlightRecord::Phase phase(session_.record(), "load");
     load_snapshot(session_, resumed_from_, Restore::kRun, Digests::kTrust);
+    checkpointer_.carry(open_model(resumed_from_).files);
   } else if (config_.checkpoint.load_from) {
-    const std::string source = resolve_checkpoint(*config_.checkpoint.load_from);
-    check_same_model(config_, source);
-    load_snapshot(session_, source, Restore::kWeights);
+    start_from(*config_.checkpoint.load_from);
   }
+}
+
+/// Another run's or tool's weights, for step 1 of this run.
+void Trainer::start_from(const std::string& checkpoint) {
+  ModelSource source = open_model(checkpoint);
+  check_same_model(config_, source.config, source.path());
+  if (source.meta && !same_tokenizer(*source.meta, data_.meta())) {
+    log_warning(config_.data.path.front().path +
+                " was prepared with another tokenizer than that of " + source.path() +
+                ": its tokens mean something else to this model");
+  }
+  const bool with_moments = config_.checkpoint.load_optimizer_state;
+  if (with_moments && !source.tensors->has("model.norm.weight.exp_avg")) {
+    throw ConfigError("checkpoint.load_optimizer_state: " + source.path() +
+                      " has no optimizer state; leave the key out");
+  }
+  load_tensors(session_, *source.tensors, with_moments ? Restore::kRun : Restore::kWeights);
+  if (with_moments) session_.progress().updates = source.state.value("updates", int64_t{0});
+  checkpointer_.carry(source.files);
 }
 
 /// From here on a rank that hangs or vanishes is noticed; the run's folder is there.
