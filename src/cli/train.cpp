@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "cli/command.h"
+#include "config/load_config.h"
 #include "train/load_run_config.h"
 #include "train/run_description.h"
 #include "train/trainer.h"
