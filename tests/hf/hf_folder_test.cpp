@@ -269,8 +269,10 @@ TEST(HostileFolder, IndexAndFilesDisagree) {
 TEST(HostileFolder, MissingAndTruncatedShards) {
   EXPECT_MENTIONS(
       refusal({},
-              [](const std::string& path) { remove_tree(path + "/" + ShardedFolder::file(1)); }),
-      ShardedFolder::file(1));
+              [](const std::string& path) {
+                remove_tree(path + "/" + ShardedFolder::file(1) + ": not there, though");
+              }),
+      ShardedFolder::file(1) + ": not there, though");
   EXPECT_MENTIONS(refusal({},
                           [](const std::string& path) {
                             const std::string file = path + "/" + ShardedFolder::file(1);

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "config/load_config.h"
 #include "distributed/runtime.h"
 #include "hf/hf_folder.h"
@@ -33,7 +34,7 @@ RunConfig run_config(const HfModel& model, int64_t sequences, int64_t length) {
   config.data.sequence_length = length;
   config.train.global_batch_size = config.train.micro_batch_size = sequences;
   config.train.precision = "fp32";
-  config.data.path = {{.path = "unused"}};
+  config.data.path = {{.path = "unused", .name = ""}};
   for (const std::string& error : validate(config, /*world_size=*/1)) {
     TORCH_CHECK(false, "an imported config must be valid: ", error);
   }
@@ -81,6 +82,9 @@ int main(int argc, char** argv) {
       switchyard::probe(runtime, argv[i], argv[i + 1], argv[i + 2]);
     }
     return 0;
+  } catch (const switchyard::Error& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return error.exit_code;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "hf_probe: %s\n", error.what());
     return 70;

@@ -85,13 +85,16 @@ def build(name, **changed):
 
 
 def random_model(name):
-    """No tensor has the value that it is initialised with: not the norms', not the biases', not the routers' state."""
+    """No tensor has the value that it is initialised with: not the norms', not the biases', not the routers' state.
+
+    All are rounded to the dtype on the disk one by one: model.to would round the rotary frequencies as well.
+    """
     torch.manual_seed(sum(map(ord, name)))
-    model = build(name)
+    model, dtype = build(name), getattr(torch, MODELS[name][2])
     with torch.no_grad():
         for tensor in model.state_dict().values():
-            tensor.add_(0.1 * torch.randn_like(tensor))
-    return model.to(getattr(torch, MODELS[name][2])).float()
+            tensor.copy_((tensor + 0.1 * torch.randn_like(tensor)).to(dtype))
+    return model
 
 
 def random_tokens(name):
@@ -116,7 +119,6 @@ def reference(name, root):
     """Saves the model and its tokens; what transformers computes."""
     model, tokens = random_model(name), random_tokens(name)
     folder = root / name
-    # A copy: save_pretrained in the stored dtype must not touch the one that computes.
     stored = build(name)
     stored.load_state_dict(model.state_dict())
     stored.to(getattr(torch, MODELS[name][2])).save_pretrained(folder)
@@ -159,8 +161,8 @@ def test_gradients(name, results):
     expected = {key: value for key, value in theirs["gradients"].items() if "e_score_correction_bias" not in key}
     assert set(gradients) == set(expected)
     for key, value in expected.items():
-        if key.endswith("k_proj.bias") and value.norm() < 1e-6:  # softmax does not see a bias that all keys share
-            assert gradients[key].norm() < 1e-6, key
+        if name == "mixtral_top1" and key.endswith("gate.weight"):  # one weight that is made to sum to 1 is 1
+            assert max(value.norm(), gradients[key].norm()) < 1e-6, key
         else:
             assert relative(gradients[key], value) <= 1e-4, key
 
