@@ -30,7 +30,7 @@ bool ends_with(const std::string& text, std::string_view end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
-std::string quoted(const std::string& name) { return "\"" + printable(name) + "\""; }
+std::string quoted(const std::string& name) { return bracket('"', printable(name), '"'); }
 
 /// "[512, 64]"
 std::string shape_text(const std::vector<int64_t>& shape) {
@@ -231,7 +231,12 @@ std::vector<std::unique_ptr<SafetensorsReader>> open_shards(const std::string& p
   const std::map<std::string, std::string> index = read_index(index_path);
   std::set<std::string> files;
   for (const auto& [tensor, file] : index) files.insert(file);
-  for (const std::string& file : files) open(file);
+  for (const std::string& file : files) {
+    if (!path_exists(path + "/" + file)) {
+      throw DataError(path + "/" + file + ": not there, though " + kIndex + " names it");
+    }
+    open(file);
+  }
   check_index(index, path, shards);
   return shards;
 }

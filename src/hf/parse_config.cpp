@@ -92,7 +92,7 @@ class ConfigParser {
     model.intermediate_size = reader_.count("intermediate_size", 1, kMaxWidth);
     model.num_hidden_layers = reader_.count("num_hidden_layers", 1, kMaxLayers);
     model.rms_norm_eps = reader_.above("rms_norm_eps", 0);
-    model.init_std = reader_.above("initializer_range", 0, ModelConfig{}.init_std);
+    model.init_std = reader_.above("initializer_range", 0, model.init_std);
     model.tie_word_embeddings = reader_.flag("tie_word_embeddings", false);
     const char* ffn = ffn_of_activation(reader_.word("hidden_act", "silu"));
     if (ffn == nullptr) {
@@ -396,9 +396,9 @@ class ConfigParser {
     if (traits_.moe_layers != MoeLayers::kListed || listed == nullptr) return dense;
     if (!listed->is_array()) reader_.refuse(key, "it must be a list of layers");
     for (const json& layer : *listed) {
-      if (!layer.is_number_unsigned()) reader_.refuse(key, "it must be a list of layers");
-      const auto index = layer.get<uint64_t>();
-      if (index < dense.size()) dense[index] = true;
+      if (!layer.is_number_integer()) reader_.refuse(key, "it must be a list of layers");
+      const auto index = layer.get<int64_t>();
+      if (index >= 0 && index < model_.model.num_hidden_layers) dense[index] = true;
     }
     return dense;
   }
@@ -450,9 +450,9 @@ class ConfigParser {
     model_.max_position_embeddings = reader_.count("max_position_embeddings", 1, kMaxPositions);
     const json* eos = reader_.find("eos_token_id");
     if (eos != nullptr && eos->is_array()) eos = eos->empty() ? nullptr : &eos->front();
-    if (eos == nullptr || !eos->is_number_unsigned()) return;
-    const auto id = eos->get<uint64_t>();
-    if (id < static_cast<uint64_t>(model_.model.vocab_size)) model_.eos = static_cast<int64_t>(id);
+    if (eos == nullptr || !eos->is_number_integer()) return;
+    const auto id = eos->get<int64_t>();
+    if (id >= 0 && id < model_.model.vocab_size) model_.eos = id;
   }
 
   const FamilyTraits& traits_;

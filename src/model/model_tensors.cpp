@@ -14,8 +14,7 @@ std::vector<ModelTensor> model_tensors(const ModelConfig& model, const MoeConfig
   const Decoder decoder(store, model, moe, mesh, /*seed=*/0);
   std::vector<ModelTensor> tensors;
   for (const PlacedPart& placed : store.parts()) {
-    tensors.push_back({placed.part.name, placed.part.shape,
-                       placed.kind == ParameterKind::kExpert ? "expert" : "dense"});
+    tensors.push_back({placed.part.name, placed.part.shape, to_string(placed.kind)});
   }
   for (const auto& [name, bias_E] : decoder.selection_biases()) {
     tensors.push_back({name, bias_E.sizes().vec(), "state"});
