@@ -88,9 +88,11 @@ MoeOutput MoeLayer::forward(const Tensor& x_TD, const TokenContext& context) con
   const Dispatched sent =
       dispatcher_.dispatch(x_TD, routing.experts_TK, routing.kept_TK);  // all-to-all, there
   const Tensor y_RD = expert_output(sent, context);
-  Tensor y_TD = dispatcher_.combine(y_RD, sent, kept_weights(routing));  // all-to-all, back
+  RouterRecord record = make_record(routing, context, config_.num_experts);
+  record.weights_TK = kept_weights(routing);
+  Tensor y_TD = dispatcher_.combine(y_RD, sent, record.weights_TK);  // all-to-all, back
   if (shared_) y_TD = y_TD + shared_output(x_TD);
-  return {y_TD, make_record(routing, context, config_.num_experts)};
+  return {y_TD, std::move(record)};
 }
 
 void MoeLayer::drop(Routing& routing, const TokenContext& context) const {

@@ -31,6 +31,7 @@ struct RouterRecord {
   RoutingCounts counts;       // before drops, per routing group
   at::Tensor experts_TK;      // (T, K) int64
   at::Tensor kept_TK;         // (T, K) bool: after the router and capacity
+  at::Tensor weights_TK;      // (T, K) float32, in the graph: kept_weights
   int64_t routed_pairs = 0;   // K * tokens, padding excluded
   int64_t dropped_pairs = 0;  // of those, not sent to any expert
 };
