@@ -34,6 +34,13 @@ const nlohmann::json* HfConfigReader::find(const std::string& key) const {
   return nullptr;
 }
 
+HfConfigReader HfConfigReader::inside(const std::string& key) const {
+  static const nlohmann::json none = nlohmann::json::object();
+  const nlohmann::json* value = find(key);
+  if (value != nullptr && !value->is_object()) refuse(key, "it must be an object");
+  return {value == nullptr ? none : *value, none, origin_, prefix_ + key + "."};
+}
+
 bool HfConfigReader::gives(const std::string& key) const {
   const auto found = config_.find(key);
   return found != config_.end() && !found->is_null();

@@ -6,6 +6,9 @@
 
 namespace switchyard {
 
+/// More positions than any model has.
+inline constexpr int64_t kMaxHfPositions = INT32_MAX;
+
 /// The keys of a config.json (or of an object in it) as transformers sees them: one that
 /// is left out has the family's default, one that is null has no value. Every failure is
 /// a DataError: ORIGIN: "KEY" is VALUE: what is wrong; what can be done.
@@ -19,6 +22,8 @@ class HfConfigReader {
 
   /// The value, or null for a key without one.
   const nlohmann::json* find(const std::string& key) const;
+  /// The keys of an object in this one; no defaults. Refuses whatever is no object.
+  HfConfigReader inside(const std::string& key) const;
   /// Whether the file itself gives the key a value.
   bool gives(const std::string& key) const;
 

@@ -40,12 +40,13 @@ struct HfModel {
   ModelConfig model;  // autos resolved
   MoeConfig moe;      // layers "none" in a dense model
   int64_t max_position_embeddings = 0;
-  int64_t eos = 0;  // the first eos_token_id; 0 without one
+  int64_t eos = 0;  // the first eos_token_id; 0 without one inside the vocabulary
 };
 
 /// Reads config.json as transformers 4.57 and 5.23 do, `rope_parameters` and the older
-/// keys alike. Every key that changes the numbers is taken over or refused: throws
-/// DataError that names `origin`, the key, its value and what can be done. Training losses
+/// keys alike; a key that is left out has the family's default. Every key that changes the
+/// numbers is taken over or refused, also where the two versions would read it differently:
+/// throws DataError that names `origin`, the key, its value and what can be done. Training losses
 /// of a MoE family become `moe.balance` of type `hf` with router_aux_loss_coef, no z-loss.
 HfModel parse_hf_config(const nlohmann::json& config, const std::string& origin);
 
@@ -62,7 +63,8 @@ Family choose_family(std::optional<Family> imported, const ModelConfig& model,
 /// config.json for transformers 4.57 and 5.23, vLLM and llama.cpp alike: every key that
 /// formats differ in is written in each spelling. `carried`: the config.json that was
 /// imported, whose keys that do not concern the numbers (bos/eos/pad ids,
-/// max_position_embeddings, ...) are kept; empty object without one.
+/// max_position_embeddings) are kept; empty object without one: then the ids are null and
+/// the positions 4096.
 nlohmann::ordered_json hf_config_json(Family family, const ModelConfig& model, const MoeConfig& moe,
                                       const std::string& dtype, const nlohmann::json& carried);
 

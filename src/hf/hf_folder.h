@@ -23,7 +23,9 @@ bool is_hf_folder(const std::string& path);
 /// Opening refuses (DataError, naming file and tensor): a config that cannot be honoured,
 /// an index that names files outside the folder, missing or damaged files, a tensor in two
 /// files or in another than the index says, and any tensor that the model of config.json
-/// lacks, has too many, or has in another shape. pickle files are never opened: the
+/// lacks, has too many, or has in another shape. Too many are not what transformers leaves
+/// out as well: rotary inv_freq of old checkpoints, GLM4-MoE's layers behind the last, and
+/// a tied lm_head that is the embedding bit for bit. pickle files are never opened: the
 /// message says how to convert them.
 class HfFolder : public TensorSource {
  public:
@@ -35,7 +37,8 @@ class HfFolder : public TensorSource {
   /// What travels with the model besides tensors, name and contents: config.json as
   /// "hf_config.json", generation_config.json, tokenizer.json, tokenizer_config.json,
   /// special_tokens_map.json, chat_template.jinja, as far as they are there, and, with a
-  /// tokenizer.json, a meta.json (data/dataset_meta.h) that names it.
+  /// tokenizer.json, a meta.json (data/dataset_meta.h) that names it. Reads the tokenizer:
+  /// one that is not built in is warned about.
   std::vector<std::pair<std::string, std::string>> files() const;
 
   const std::vector<TensorInfo>& tensors() const override { return tensors_; }

@@ -1,11 +1,12 @@
-#include <cmath>
-#include <initializer_list>
+#include <algorithm>
 
 #include "base/error.h"
 #include "config/join.h"
 #include "hf/config_reader.h"
 #include "hf/family.h"
 #include "hf/family_traits.h"
+#include "hf/rotary_keys.h"
+#include "hf/window_keys.h"
 
 namespace switchyard {
 namespace {
@@ -14,20 +15,16 @@ using nlohmann::json;
 
 // Bounds that keep every size of a model within int64_t, and a list of its tensors within
 // memory, whatever a hostile file says.
-constexpr int64_t kMaxVocabulary = int64_t{1} << 31, kMaxHidden = int64_t{1} << 20,
+constexpr int64_t kMaxVocabulary = INT32_MAX, kMaxHidden = int64_t{1} << 20,
                   kMaxWidth = int64_t{1} << 22, kMaxExperts = int64_t{1} << 16,
                   kMaxLayers = 100'000, kMaxLayerExperts = 200'000,
-                  kMaxPositions = int64_t{1} << 40;
-
-const char* const kUniform =
-    "Switchyard has one window for all layers; a model that mixes them cannot be imported";
+                  kMaxHfPositions = int64_t{1} << 40;
 
 class ConfigParser {
  public:
   ConfigParser(const FamilyTraits& traits, const json& config, const std::string& origin)
       : traits_(traits),
         defaults_(json::parse(traits.defaults)),
-        origin_(origin),
         reader_(config, defaults_, origin) {}
 
   HfModel parse() {
@@ -35,8 +32,8 @@ class ConfigParser {
     refuse_foreign_numbers();
     read_shape();
     read_attention();
-    read_rotary();
-    read_window();
+    read_rotary_keys(traits_, reader_, model_.model);
+    model_.model.sliding_window = read_window(traits_, reader_, model_.model.num_hidden_layers);
     read_moe();
     read_ids();
     return model_;
@@ -143,196 +140,6 @@ class ConfigParser {
                                            "false if the tensors have none");
     }
   }
-
-  // --- Rotary positions: `rope_scaling` and `rope_theta` of transformers 4, or all of it in
-  // --- `rope_parameters` of transformers 5, where `rope_scaling` goes first if both are there.
-
-  HfConfigReader rotary_reader() const {
-    for (const char* key : {"rope_scaling", "rope_parameters"}) {
-      const json* value = reader_.find(key);
-      if (value == nullptr) continue;
-      if (!value->is_object()) reader_.refuse(key, "it must be an object");
-      if (!value->empty()) return {*value, empty_, origin_, std::string(key) + "."};
-    }
-    return {empty_, empty_, origin_, "rope_parameters."};
-  }
-
-  /// A number that may be in the rotary object, beside it, or in both if they agree.
-  double rotary_number(const HfConfigReader& rotary, const char* key, double otherwise) const {
-    const double inside = rotary.above(key, 0, std::nan(""));
-    const bool beside = reader_.gives(key);
-    if (std::isnan(inside)) return reader_.above(key, 0, otherwise);
-    if (beside && reader_.above(key, 0) != inside) {
-      rotary.refuse(key,
-                    "config.json has another one beside it, and transformers 4 takes that, "
-                    "transformers 5 this; make them the same");
-    }
-    return inside;
-  }
-
-  void refuse_nested_rotary(const HfConfigReader& rotary) const {
-    for (const char* type : {"full_attention", "sliding_attention"}) {
-      if (rotary.gives(type)) {
-        rotary.refuse(type, "Switchyard has one rotary embedding for all layers");
-      }
-    }
-  }
-
-  /// When both objects are there, they must say the same.
-  void refuse_two_rotaries() const {
-    const json *scaling = reader_.find("rope_scaling"), *all = reader_.find("rope_parameters");
-    if (scaling == nullptr || all == nullptr || scaling->empty() || all->empty()) return;
-    const HfConfigReader old_one(*scaling, empty_, origin_, "rope_scaling."),
-        new_one(*all, empty_, origin_, "rope_parameters.");
-    if (rope_type(old_one) != rope_type(new_one)) {
-      reader_.refuse("rope_scaling", "rope_parameters says something else; remove one of them");
-    }
-    for (const auto& [key, value] : scaling->items()) {
-      if (key == "type" || key == "rope_type" || !all->contains(key)) continue;
-      const json& other = all->at(key);
-      if (value != other) {
-        old_one.refuse(key, "rope_parameters has another one; make them the same");
-      }
-    }
-  }
-
-  static std::string rope_type(const HfConfigReader& rotary) {
-    return rotary.word("rope_type", rotary.word("type", "default"));
-  }
-
-  void read_rotary() {
-    const HfConfigReader rotary = rotary_reader();
-    refuse_nested_rotary(rotary);
-    refuse_two_rotaries();
-    ModelConfig& model = model_.model;
-    model.rope_theta = rotary_theta(rotary);
-    model.partial_rotary_factor = rotary_number(rotary, "partial_rotary_factor", 1.0);
-    check_partial(rotary);
-    const std::string type = rope_type(rotary);
-    if (type == "default") return;
-    if (type != "linear" && type != "llama3") {
-      rotary.refuse(rotary.gives("rope_type") ? "rope_type" : "type",
-                    "Switchyard has default, linear and llama3");
-    }
-    model.rope_scaling.type = type;
-    model.rope_scaling.factor = rotary.above("factor", 0);
-    if (type == "llama3") read_llama3(rotary);
-  }
-
-  double rotary_theta(const HfConfigReader& rotary) const {
-    return rotary_number(rotary, "rope_theta", 10000.0);
-  }
-
-  void check_partial(const HfConfigReader& rotary) const {
-    const char* key = "partial_rotary_factor";
-    const HfConfigReader& reader = rotary.gives(key) ? rotary : reader_;
-    const double factor = model_.model.partial_rotary_factor;
-    if (factor != 1.0 && !traits_.partial_rotary) {
-      reader.refuse(key, std::string(traits_.label) + " rotates whole heads; only 1.0 can be read");
-    }
-    const auto rotated = static_cast<int64_t>(static_cast<double>(model_.model.head_dim) * factor);
-    if (factor > 1.0 || rotated < 2 || rotated % 2 != 0) {
-      reader.refuse(key, "of a head of " + std::to_string(model_.model.head_dim) +
-                             " numbers it rotates " + std::to_string(rotated) +
-                             ", and RoPE turns pairs");
-    }
-  }
-
-  void read_llama3(const HfConfigReader& rotary) {
-    RopeScalingConfig& scaling = model_.model.rope_scaling;
-    scaling.low_freq_factor = rotary.above("low_freq_factor", 0);
-    scaling.high_freq_factor = rotary.above("high_freq_factor", scaling.low_freq_factor);
-    const char* key = "original_max_position_embeddings";
-    if (rotary.gives(key)) {
-      scaling.original_max_position_embeddings = rotary.count(key, 1, kMaxPositions);
-    } else {
-      scaling.original_max_position_embeddings =
-          reader_.count(reader_.gives(key) ? key : "max_position_embeddings", 1, kMaxPositions);
-    }
-    if (rotary.gives(key) && reader_.gives(key) &&
-        reader_.count(key, 1, kMaxPositions) != scaling.original_max_position_embeddings) {
-      reader_.refuse(key, "the rotary parameters have another one; make them the same");
-    }
-  }
-
-  // --- Windows
-
-  enum class LayerTypes { kNotGiven, kFull, kSliding };
-
-  LayerTypes layer_types() const {
-    const char* key = "layer_types";
-    const json* types = reader_.find(key);
-    if (types == nullptr) return LayerTypes::kNotGiven;
-    if (!types->is_array() ||
-        static_cast<int64_t>(types->size()) != model_.model.num_hidden_layers) {
-      reader_.refuse(key, "it must be a list of a word for each of the " +
-                              std::to_string(model_.model.num_hidden_layers) + " layers");
-    }
-    for (const json& type : *types) {
-      if (type != "full_attention" && type != "sliding_attention") {
-        reader_.refuse(key, "Switchyard's layers have full_attention or sliding_attention");
-      }
-      if (type != types->front()) reader_.refuse(key, kUniform);
-    }
-    return types->front() == "full_attention" ? LayerTypes::kFull : LayerTypes::kSliding;
-  }
-
-  std::optional<int64_t> window_of(const char* key) const {
-    if (reader_.find(key) == nullptr) return std::nullopt;
-    return reader_.count(key, 1, kMaxPositions);
-  }
-
-  void read_window() {
-    model_.model.sliding_window = window();
-    const LayerTypes types = layer_types();
-    const LayerTypes ours = model_.model.sliding_window ? LayerTypes::kSliding : LayerTypes::kFull;
-    if (types == LayerTypes::kNotGiven || types == ours) return;
-    reader_.refuse("layer_types", ours == LayerTypes::kSliding
-                                      ? "sliding_window gives every layer a window"
-                                      : "there is no sliding_window for it");
-  }
-
-  std::optional<int64_t> window() const {
-    const bool used = reader_.flag("use_sliding_window", false);
-    switch (traits_.window) {
-      case WindowKeys::kNone:
-        if (reader_.gives("sliding_window")) {
-          reader_.refuse("sliding_window", std::string(traits_.label) +
-                                               " has none: transformers ignores the key, other "
-                                               "programs do not; remove it");
-        }
-        return std::nullopt;
-      case WindowKeys::kPlain:
-        return window_of("sliding_window");
-      case WindowKeys::kSwitched:
-        return used ? window_of("sliding_window") : std::nullopt;
-      case WindowKeys::kFromLayer:
-      case WindowKeys::kLayerTypes:
-        break;
-    }
-    const LayerTypes types = layer_types();
-    if (!used || types == LayerTypes::kFull) return std::nullopt;
-    if (types == LayerTypes::kSliding) return window_of("sliding_window");
-    return window_by_layer();
-  }
-
-  /// Qwen2's rule without layer_types: a window from layer max_window_layers on.
-  /// Qwen2-MoE's is none that both transformers agree on.
-  std::optional<int64_t> window_by_layer() const {
-    const std::optional<int64_t> window = window_of("sliding_window");
-    if (!window) return std::nullopt;
-    if (traits_.window == WindowKeys::kLayerTypes) {
-      reader_.refuse("use_sliding_window",
-                     "transformers 4 and 5 give different layers a window; say which with "
-                     "layer_types");
-    }
-    const int64_t first = reader_.count("max_window_layers", 0, kMaxPositions);
-    if (first >= model_.model.num_hidden_layers) return std::nullopt;
-    if (first > 0) reader_.refuse("max_window_layers", kUniform);
-    return window;
-  }
-
-  // --- Mixture of experts
 
   void read_moe() {
     MoeConfig& moe = model_.moe;
@@ -447,7 +254,7 @@ class ConfigParser {
   }
 
   void read_ids() {
-    model_.max_position_embeddings = reader_.count("max_position_embeddings", 1, kMaxPositions);
+    model_.max_position_embeddings = reader_.count("max_position_embeddings", 1, kMaxHfPositions);
     const json* eos = reader_.find("eos_token_id");
     if (eos != nullptr && eos->is_array()) eos = eos->empty() ? nullptr : &eos->front();
     if (eos == nullptr || !eos->is_number_integer()) return;
@@ -457,8 +264,6 @@ class ConfigParser {
 
   const FamilyTraits& traits_;
   const json defaults_;
-  const json empty_ = json::object();
-  const std::string& origin_;
   const HfConfigReader reader_;
   HfModel model_;
 };

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/scratch_folder.h"
+#include "config/load_config.h"
 #include "hf/sample_configs.h"
 
 namespace switchyard {
@@ -202,6 +203,13 @@ TEST(ParseConfig, RotaryKeysThatDisagreeAreRefused) {
                                      {"rope_parameters", {{"rope_type", "default"}}}})
                 .find("rope_scaling"),
             std::string::npos);
+  for (const json& scaling :
+       {json{{"rope_type", "default"}, {"type", "linear"}, {"factor", 2.0}}, json{{"factor", 2.0}},
+        json{{"rope_type", "linear"}}, json{{"rope_type", "linear"}, {"factor", 0.5}}}) {
+    EXPECT_EQ(
+        refusal(Family::kLlama, {{"rope_scaling", scaling}}).find("config.json: \"rope_scaling."),
+        0);
+  }
 }
 
 TEST(ParseConfig, Windows) {
@@ -325,6 +333,55 @@ TEST(ParseConfig, NonsenseIsRefused) {
     }
   }
   EXPECT_THROW(parse_hf_config(json::array(), "config.json"), DataError);
+}
+
+/// Any key with any value is refused with a DataError, or makes a config that can be run.
+TEST(ParseConfig, WhateverIsReadIsAValidConfig) {
+  const json values[] = {0,
+                         -1,
+                         1,
+                         2,
+                         3,
+                         6,
+                         1'000'000'000,
+                         int64_t{1} << 40,
+                         0.5,
+                         1e9,
+                         nullptr,
+                         true,
+                         "x",
+                         "gelu",
+                         json::array(),
+                         json::object(),
+                         {0, 1},
+                         {{"rope_type", "linear"}, {"factor", 0.5}}};
+  int read = 0, refused = 0;
+  for (const Family family : kFamilies) {
+    json config = sample_config(family);
+    for (const char* key : {"rope_scaling", "rope_parameters", "layer_types", "sliding_window"}) {
+      config.emplace(key, nullptr);
+    }
+    for (const auto& [key, value] : config.items()) {
+      for (const json& other : values) {
+        RunConfig run;
+        run.data.path = {{.path = "data", .name = ""}};
+        try {
+          const HfModel model = parse_hf_config(changed(config, {{key, other}}), "config.json");
+          run.model = model.model;
+          run.moe = model.moe;
+          ++read;
+        } catch (const DataError&) {
+          ++refused;
+          continue;
+        }
+        for (const std::string& error : validate(run, /*world_size=*/1)) {
+          ADD_FAILURE() << to_string(family) << ": " << key << " " << other << ": " << error;
+        }
+      }
+    }
+  }
+  EXPECT_GT(read, 500);
+  EXPECT_GT(refused, 500);
 }
 
 TEST(ParseConfig, AModelTooLargeToListIsRefused) {
