@@ -130,6 +130,7 @@ SampleTokens of_folder(const ModelSource& model, const std::string& dir, int64_t
                       std::to_string(dataset.meta().vocab_size) + " is larger than the model's " +
                       std::to_string(model.config.model.vocab_size));
   }
+  if (dataset.num_tokens() < 2) throw DataError(dir + ": fewer than two tokens");
   SampleTokens sample;
   sample.tokens.resize(std::min(count, dataset.num_tokens()));
   dataset.read(0, static_cast<int64_t>(sample.tokens.size()), sample.tokens.data());
@@ -164,6 +165,7 @@ SampleTokens of_draws(const ModelSource& model, int64_t count, uint64_t seed) {
 
 SampleTokens sample_tokens(const ModelSource& model, const std::string& data_dir, int64_t count,
                            uint64_t seed) {
+  if (count == 0) return {};
   if (!data_dir.empty()) return of_folder(model, data_dir, count);
   if (!model.meta) return of_draws(model, count, seed);
   try {

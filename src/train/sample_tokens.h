@@ -15,8 +15,8 @@ struct SampleTokens {
   std::string origin;  // what they are, for people
 };
 
-/// At most `count` tokens in the model's own vocabulary: the first ones of the data folder
-/// `data_dir` (its val split, or train where there is none); without a folder ("") the
+/// At most `count` tokens (none for 0) in the model's own vocabulary: the first ones of the data
+/// folder `data_dir` (its val split, or train where there is none); without a folder ("") the
 /// opening of Pride and Prejudice in the model's tokenizer; and for a model without a
 /// tokenizer that is built in, uniform draws from its vocabulary. Local; the same on every
 /// rank. Throws ConfigError when the folder is of another tokenizer than the model or its

@@ -242,8 +242,8 @@ ModelSource made_over(const ModelSource& source, const MoeConfig& moe, Optimizer
   made.config.parallel.expert = 1;
   made.config.checkpoint.load_from.reset();
   made.step = source.step;
-  made.state = state == OptimizerState::kCarry ? carried_state(source.state)
-                                               : nlohmann::json::object();
+  made.state =
+      state == OptimizerState::kCarry ? carried_state(source.state) : nlohmann::json::object();
   made.meta = source.meta;
   for (const auto& file : source.files) {
     if (file.first != "receipt.json") made.files.push_back(file);

@@ -90,8 +90,48 @@ class Sums {
   std::unique_ptr<Communicator> world_;
 };
 
+double sum_of_squares(const Tensor& values) {
+  const double norm = at::norm(values, 2, at::kDouble).item<double>();
+  return norm * norm;
+}
+
 double largest(const Tensor& values) {
   return values.numel() == 0 ? 0.0 : values.abs().max().item<double>();
+}
+
+void count_parameters(const RunConfig& before, const RunConfig& after, UpcycleReceipt& receipt) {
+  const auto size_of = [](const RunConfig& config) {
+    return model_size(config.model, config.moe, config.data.sequence_length);
+  };
+  receipt.parameters_before = size_of(before).total_parameters();
+  receipt.parameters_total = size_of(after).total_parameters();
+  receipt.parameters_active = size_of(after).active_parameters;
+}
+
+/// The flags, defaults filled in.
+ordered_json flags_json(const UpcycleOptions& options, size_t num_sources) {
+  ordered_json flags;
+  if (options.method == UpcycleMethod::kAverage) {
+    const std::vector<double> alike(num_sources, 1.0);
+    flags["weights"] = options.weights.empty() ? alike : options.weights;
+    return flags;
+  }
+  flags["num_experts"] = *options.num_experts;
+  flags["top_k"] = *options.top_k;
+  flags["layers"] = options.layers;
+  flags["granularity"] = options.granularity.value_or(1);
+  flags["scaling"] = to_string(options.scaling);
+  flags["normalize"] = options.normalize;
+  flags["router_init_std"] = options.router_init_std;
+  if (options.method == UpcycleMethod::kDrop)
+    flags["drop_ratio"] = options.drop_ratio.value_or(kDefaultDropRatio);
+  if (options.method == UpcycleMethod::kNoise)
+    flags["noise_std"] = options.noise_std.value_or(kDefaultNoiseStd);
+  flags["shared_expert"] = options.shared_expert;
+  flags["shared_gate"] = options.shared_gate;
+  flags["optimizer_state"] = options.optimizer_state == OptimizerState::kCarry ? "carry" : "drop";
+  flags["seed"] = options.seed;
+  return flags;
 }
 
 std::string number(const char* format, double value) {
@@ -110,8 +150,9 @@ std::string joined(const ordered_json& texts, const char* between) {
 
 UpcycleReceipt measure_receipt(const Runtime& runtime, const std::vector<ModelSource>& sources,
                                const UpcycledModel& upcycled, const SampleTokens& sample) {
-  TORCH_CHECK(sample.tokens.size() >= 2, "a receipt needs two tokens");
   UpcycleReceipt receipt;
+  count_parameters(sources.front().config, upcycled.model.config, receipt);
+  if (sample.tokens.empty()) return receipt;
   receipt.sample = sample.origin;
   const Sums sums(runtime);
   const auto mean_loss = [&](const Trial& trial) {
@@ -126,59 +167,33 @@ UpcycleReceipt measure_receipt(const Runtime& runtime, const std::vector<ModelSo
     if (!first_TV.defined()) first_TV = trial.logits_TV;
     receipt.loss_before.push_back(mean_loss(trial));
   }
-  const double norm = first_TV.to(at::kDouble).square().sum().item<double>();
+  const double before_squares = sum_of_squares(first_TV);
   const Trial after = try_model(runtime, upcycled.model.config, *upcycled.model.tensors, sample);
   receipt.loss_after = mean_loss(after);
   const Tensor difference_TV = first_TV.sub_(after.logits_TV);
   const std::vector<double> squares =
-      sums({difference_TV.to(at::kDouble).square().sum().item<double>(), norm}, ReduceOp::kSum);
+      sums({sum_of_squares(difference_TV), before_squares}, ReduceOp::kSum);
   receipt.relative_logit_difference = std::sqrt(squares[0] / squares[1]);
   receipt.max_logit_difference = sums({largest(difference_TV)}, ReduceOp::kMax)[0];
-
-  const auto size_of = [](const RunConfig& config) {
-    return model_size(config.model, config.moe, config.data.sequence_length);
-  };
-  receipt.parameters_before = size_of(sources.front().config).total_parameters();
-  receipt.parameters_total = size_of(upcycled.model.config).total_parameters();
-  receipt.parameters_active = size_of(upcycled.model.config).active_parameters;
   return receipt;
 }
 
 ordered_json receipt_json(const UpcycleReceipt& receipt, const UpcycleOptions& options,
                           const std::vector<ModelSource>& sources, const UpcycledModel& upcycled) {
-  const bool is_average = options.method == UpcycleMethod::kAverage;
   ordered_json json;
   json["method"] = to_string(options.method);
   json["sources"] = ordered_json::array();
   for (const ModelSource& source : sources) json["sources"].push_back(source.path());
-  ordered_json& flags = json["flags"];
-  if (is_average) {
-    const std::vector<double> alike(sources.size(), 1.0);
-    flags["weights"] = options.weights.empty() ? alike : options.weights;
-  } else {
-    flags["num_experts"] = *options.num_experts;
-    flags["top_k"] = *options.top_k;
-    flags["layers"] = options.layers;
-    flags["granularity"] = options.granularity.value_or(1);
-    flags["scaling"] = to_string(options.scaling);
-    flags["normalize"] = options.normalize;
-    flags["router_init_std"] = options.router_init_std;
-    if (options.method == UpcycleMethod::kDrop)
-      flags["drop_ratio"] = options.drop_ratio.value_or(kDefaultDropRatio);
-    if (options.method == UpcycleMethod::kNoise)
-      flags["noise_std"] = options.noise_std.value_or(kDefaultNoiseStd);
-    flags["shared_expert"] = options.shared_expert;
-    flags["shared_gate"] = options.shared_gate;
-    flags["optimizer_state"] = options.optimizer_state == OptimizerState::kCarry ? "carry" : "drop";
-    flags["seed"] = options.seed;
-  }
-  json["sample"] = receipt.sample;
+  json["flags"] = flags_json(options, sources.size());
   json["tokens"] = receipt.tokens;
-  json["max_logit_difference"] = receipt.max_logit_difference;
-  json["relative_logit_difference"] = receipt.relative_logit_difference;
-  json["loss_before"] = receipt.loss_before.front();
-  if (sources.size() > 1) json["losses_before"] = receipt.loss_before;
-  json["loss_after"] = receipt.loss_after;
+  if (receipt.tokens > 0) {
+    json["sample"] = receipt.sample;
+    json["max_logit_difference"] = receipt.max_logit_difference;
+    json["relative_logit_difference"] = receipt.relative_logit_difference;
+    json["loss_before"] = receipt.loss_before.front();
+    if (sources.size() > 1) json["losses_before"] = receipt.loss_before;
+    json["loss_after"] = receipt.loss_after;
+  }
   json["parameters_before"] = receipt.parameters_before;
   json["parameters_total"] = receipt.parameters_total;
   json["parameters_active"] = receipt.parameters_active;
@@ -191,10 +206,12 @@ std::string receipt_text(const ordered_json& receipt) {
   const auto real = [&](const char* key, const char* format) {
     return number(format, receipt.at(key).get<double>());
   };
-  return "method       " + receipt.at("method").get<std::string>() + " of " +
-         joined(receipt.at("sources"), ", ") + "\nparameters   " + count("parameters_before") +
-         " -> " + count("parameters_total") + ", active per token " + count("parameters_active") +
-         "\nsample       " + count("tokens") +
+  const std::string made = "method       " + receipt.at("method").get<std::string>() + " of " +
+                           joined(receipt.at("sources"), ", ") + "\nparameters   " +
+                           count("parameters_before") + " -> " + count("parameters_total") +
+                           ", active per token " + count("parameters_active") + "\n";
+  if (!receipt.contains("sample")) return made + "sample       none: not measured\n";
+  return made + "sample       " + count("tokens") +
          " tokens: " + receipt.at("sample").get<std::string>() + "\nloss         " +
          real("loss_before", "%.6f") + " -> " + real("loss_after", "%.6f") +
          "\nlogits       differ by at most " + real("max_logit_difference", "%.3g") +

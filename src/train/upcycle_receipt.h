@@ -17,15 +17,16 @@ struct UpcycleReceipt {
   double relative_logit_difference = 0;  // norm of the difference over the first source's norm
   std::vector<double> loss_before;       // of each source: cross-entropy in nats per token
   double loss_after = 0;
-  int64_t tokens = 0;  // targets that the losses are the mean of
+  int64_t tokens = 0;  // targets that the losses are the mean of; 0: not measured
   std::string sample;  // what the tokens are
   int64_t parameters_before = 0, parameters_total = 0, parameters_active = 0;
 };
 
 /// Runs the sample through the first source, the others, and the upcycled model, in float32,
 /// one after another: one model is in memory, and the logits of the first source. Logits are
-/// compared with the first source's. Collective over the job: the ranks share the sequences
-/// and the experts.
+/// compared with the first source's. Without tokens nothing is run, and only parameters are
+/// counted; else there are two or more. Collective over the job: the ranks share the
+/// sequences and the experts.
 UpcycleReceipt measure_receipt(const Runtime& runtime, const std::vector<ModelSource>& sources,
                                const UpcycledModel& upcycled, const SampleTokens& sample);
 
