@@ -38,6 +38,7 @@ Command add_plan(CLI::App& app);
 Command add_prepare(CLI::App& app);
 Command add_probe(CLI::App& app);
 Command add_train(CLI::App& app);
+Command add_upcycle(CLI::App& app);
 Command add_verify(CLI::App& app);
 
 /// Prints on rank 0's stdout and flushes.
