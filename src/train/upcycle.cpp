@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <sstream>
 
 #include "base/error.h"
+#include "config/join.h"
 #include "config/load_config.h"
 #include "ops/activation.h"
 #include "train/averaged_source.h"
@@ -97,28 +97,21 @@ void check_dense(const ModelSource& source) {
          text(moe.num_experts) + " experts); only a dense model can be upcycled");
 }
 
-/// The architecture alone, line by line.
-std::vector<std::string> architecture_lines(const ModelConfig& model) {
+/// The architecture alone, without what only training looks at.
+RunConfig architecture(const ModelConfig& model) {
   RunConfig only;
   only.model = model;
   only.model.dropout = 0;
-  only.model.init_std = ModelConfig{}.init_std;
-  std::vector<std::string> lines;
-  std::istringstream in(to_yaml(only));
-  for (std::string line; std::getline(in, line);) lines.push_back(line);
-  return lines;
+  only.model.init_std = 1;
+  return only;
 }
 
 void check_same_architecture(const ModelSource& first, const ModelSource& other) {
-  const std::vector<std::string> here = architecture_lines(first.config.model),
-                                 there = architecture_lines(other.config.model);
-  for (size_t i = 0; i < std::min(here.size(), there.size()); ++i) {
-    if (here[i] == there[i]) continue;
-    const auto trimmed = [](const std::string& line) {
-      return line.substr(std::min(line.find_first_not_of(' '), line.size()));
-    };
-    refuse("--from: the models differ: `" + trimmed(here[i]) + "` in " + first.path() + ", `" +
-           trimmed(there[i]) + "` in " + other.path());
+  const std::vector<std::string> lines =
+      differences(architecture(first.config.model), architecture(other.config.model));
+  if (!lines.empty()) {
+    refuse("--from: " + first.path() + " (here) and " + other.path() +
+           " (there) are different models: " + join(lines, "; "));
   }
   if (first.meta && other.meta && !same_tokenizer(*first.meta, *other.meta)) {
     refuse("--from: " + first.path() + " and " + other.path() +

@@ -240,7 +240,8 @@ TEST(UpcycleOptionsTest, SourcesOfDifferentArchitectureAreNamedWithTheFirstDiffe
   sources.push_back(dense_source({.branch = "b"}, other));
   EXPECT_EQ(
       refusal_of(sources, options_of(8, 2)),
-      "--from: the models differ: `rope_theta: 10000` in dense, `rope_theta: 5.0e+05` in denseb");
+      "--from: dense (here) and denseb (there) are different models: `model.rope_theta` is 10000 "
+      "here, 5.0e+05 there");
   sources[1] = dense_source({.branch = "b", .moments = true});
   UpcycleOptions options = options_of(8, 2);
   options.optimizer_state = OptimizerState::kCarry;

@@ -223,7 +223,7 @@ def test_sources_that_cannot_be(runs, data, tmp_path):
     for flags, code, message in [
             (("--from", tmp_path / "moe"), 2, "has experts already (moe.layers 1,2, 4 experts)"),
             (("--from", runs / "seed", "--from", tmp_path / "wide"), 2,
-             "the models differ: `intermediate_size: 64`"),
+             "are different models: `model.intermediate_size` is 64 here, 96 there"),
             (("--from", tmp_path / "nothing"), 3, "nothing")]:
         assert_refused(switchyard("upcycle", *out, *flags), code, message)
     assert not (tmp_path / "out").exists()
