@@ -63,10 +63,12 @@ find_python() {
   fail "no Python >= 3.11 with venv and ensurepip; set SWITCHYARD_PYTHON to one"
 }
 
-# A list that is in .venv already, comment for comment, has its copy there.
+# install_requirements LIST PIP-OPTION...: a list that is in .venv already, comment for
+# comment, has its copy there.
 install_requirements() {
   local list=$1 python=.venv/bin/python
   local installed=.venv/installed/${1//\//-}
+  shift
   if "$python" -c '' 2> /dev/null && cmp --silent "$list" "$installed"; then
     return
   fi
@@ -78,7 +80,7 @@ install_requirements() {
   fi
   echo "installing $list"
   "$python" -m pip install --quiet --disable-pip-version-check --requirement "$list" \
-    --constraint third_party/requirements.txt || fail \
+    "$@" || fail \
     "pip could not install $list." \
     "If it did not find torch +cpu: pip's default index has only the CUDA build; add" \
     "PyTorch's CPU index, named on its 'Get started' page, as PIP_EXTRA_INDEX_URL."
@@ -88,5 +90,9 @@ install_requirements() {
 
 install_packages
 for list in "${requirements[@]}"; do
-  install_requirements "$list"
+  install_requirements "$list" --constraint third_party/requirements.txt
 done
+if [ "${1:-}" = --tests ]; then
+  install_requirements tests/python/requirements-transformers4.txt \
+    --no-deps --upgrade --target .venv/transformers4
+fi

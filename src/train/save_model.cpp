@@ -25,6 +25,7 @@ void save_model(Communicator& world, ModelSource& model, const std::string& out)
   refuse_if_taken(world, out);
   CheckpointInfo info;
   info.step = model.step;
+  info.world = world.size();
   info.config_yaml = to_yaml(model.config);
   info.state = model.state;
   info.files = model.files;

@@ -3,10 +3,12 @@
 import os
 import pathlib
 import subprocess
+import sys
 
 import pytest
 from safetensors.torch import load_file, save_file
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "support"))
 BUILD = pathlib.Path(os.environ["SWITCHYARD_BIN"]).parent
 
 

@@ -1,0 +1,14 @@
+#pragma once
+
+#include <string>
+
+#include "train/model_source.h"
+
+namespace switchyard {
+
+/// How a model came to be, in Markdown for a model card: steps, tokens, the data's
+/// fingerprint and the config of its training, and receipt.json where one is among its
+/// files (upcycling writes it). A model that was imported and not trained says so.
+std::string model_receipt(const ModelSource& model);
+
+}  // namespace switchyard
