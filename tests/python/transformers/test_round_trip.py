@@ -7,10 +7,21 @@ import tokenizers
 import torch
 from hf_folders import VERSIONS, assert_every_key_fits, load_with, ok, raw_tensors, side_by_side
 from runs import TEXT, switchyard
-from tiny_models import COMMON, MODELS, WITH_TOKENIZER, save_tiny, save_tokenizer
+from safetensors.torch import load_file
+from tiny_models import COMMON, MODELS, save_tiny, save_tokenizer
 
+# How some are stored, otherwise than in float32 in one file: the dtype, and the most bytes of a file.
+STORED = {
+    "llama_tied_llama3": ("bfloat16", "20KB"), "llama_half": ("float16", "1GB"), "mistral_window": ("bfloat16", "1GB"),
+    "qwen2": ("float32", "15KB"), "qwen3_window": ("bfloat16", "15KB"), "mixtral": ("float32", "30KB"),
+    "mixtral_top1": ("bfloat16", "1GB"), "qwen2_moe_sum1": ("float16", "20KB"), "qwen3_moe": ("float32", "30KB"),
+    "qwen3_moe_dense": ("bfloat16", "1GB"), "olmoe_sum1": ("float16", "1GB"), "glm4_moe": ("float32", "30KB"),
+    "glm4_moe_groups": ("bfloat16", "1GB"),
+}
+# One of each family has a tokenizer, and room for its tokens.
+WITH_TOKENIZER = [name for name, (family, *_) in MODELS.items() if name == family]
 SENTENCE = "It is a truth <|user|> universally  acknowledged,\n caf\u00e9 \u65e5\u672c 1813<|endoftext|>"
-TOKENS = torch.randint(3, 99, (2, 21), generator=torch.Generator().manual_seed(1)).tolist()
+TOKENS = torch.randint(3, COMMON["vocab_size"], (2, 21), generator=torch.Generator().manual_seed(1)).tolist()
 
 
 
@@ -20,14 +31,16 @@ def folders(tmp_path_factory):
     """Where the models are: as transformers saved them, imported, exported."""
     folder = tmp_path_factory.mktemp("models")
     for name in MODELS:
-        save_tiny(name, folder / "source" / name)
+        dtype, shard = STORED.get(name, ("float32", "1GB"))
+        room = {"vocab_size": 300} if name in WITH_TOKENIZER else {}
+        save_tiny(name, folder / "source" / name, dtype, shard, **room)
         if name in WITH_TOKENIZER:
             save_tokenizer(folder / "source" / name, TEXT.read_text())
 
     def there_and_back(name):
         ok("import", "--from", folder / "source" / name, "--out", folder / "imported" / name)
         ok("export", "--checkpoint", folder / "imported" / name, "--out", folder / "exported" / name,
-           "--shard-size", "30KB" if MODELS[name][3] == "30KB" else "5GB")
+           "--shard-size", "30KB" if STORED.get(name, "")[1:] == ("30KB",) else "5GB")
 
     side_by_side(there_and_back, MODELS)
     return folder
@@ -50,6 +63,7 @@ def loaded(folders, tmp_path_factory):
 
 def test_every_family_is_there():
     assert {family for family, *_ in MODELS.values()} == set(WITH_TOKENIZER) and len(WITH_TOKENIZER) == 9
+    assert set(STORED) < set(MODELS)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -64,8 +78,8 @@ def test_the_config_says_the_same_to_both(name, folders):
     for key in ("model_type", "architectures", "bos_token_id", "eos_token_id", "pad_token_id", "max_position_embeddings",
                 "vocab_size", "tie_word_embeddings", "hidden_act"):
         assert exported[key] == source[key], key
-    assert exported["dtype"] == exported["torch_dtype"] == MODELS[name][2]
-    assert exported["rope_theta"] == exported["rope_parameters"]["rope_theta"] == COMMON["rope_parameters"]["rope_theta"]
+    assert exported["dtype"] == exported["torch_dtype"] == source["dtype"]
+    assert exported["rope_theta"] == exported["rope_parameters"]["rope_theta"] == source["rope_parameters"]["rope_theta"]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -109,7 +123,7 @@ def test_a_folder_has_what_is_needed(folders):
 
 def test_export_takes_a_folder_as_it_is(folders, tmp_path):
     """Without import; and again, from what it wrote."""
-    for name in ("llama_tied_bf16", "glm4_moe_groups"):
+    for name in ("llama_tied_llama3", "glm4_moe_groups"):
         ok("export", "--checkpoint", folders / "source" / name, "--out", tmp_path / name)
         ok("export", "--checkpoint", tmp_path / name, "--out", tmp_path / f"{name}2")
         assert raw_tensors(tmp_path / name) == raw_tensors(tmp_path / f"{name}2") == raw_tensors(folders / "source" / name)
@@ -119,8 +133,7 @@ def test_export_takes_a_folder_as_it_is(folders, tmp_path):
 @pytest.mark.parametrize("flag, dtype", [("fp32", torch.float32), ("bf16", torch.bfloat16)])
 def test_the_dtype_is_as_asked(flag, dtype, folders, tmp_path):
     """Rounded as torch rounds; the selection bias stays float32, as transformers keeps it."""
-    from safetensors.torch import load_file
-    for name in ("glm4_moe", "mixtral_top1", "llama_biases"):
+    for name in ("glm4_moe", "mixtral_top1", "llama_half"):
         out = tmp_path / name
         ok("export", "--checkpoint", folders / "imported" / name, "--out", out, "--dtype", flag)
         exported = load_file(out / "model.safetensors")

@@ -1,53 +1,84 @@
-"""Tiny random models of every family, as transformers saves them."""
+"""Tiny random models of every family, and a tokenizer for them."""
 
 import tokenizers
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-COMMON = dict(vocab_size=99, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+COMMON = dict(vocab_size=97, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
               intermediate_size=48, max_position_embeddings=64, initializer_range=0.1, rms_norm_eps=1e-5,
               rope_parameters={"rope_type": "default", "rope_theta": 5000.0}, bos_token_id=1, eos_token_id=2,
-              pad_token_id=0, head_dim=8)
-LLAMA3 = {"rope_type": "llama3", "rope_theta": 5000.0, "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+              pad_token_id=None)
+LLAMA3 = {"rope_type": "llama3", "rope_theta": 5000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
           "original_max_position_embeddings": 16}
-EXPERTS = dict(moe_intermediate_size=24, num_experts=4, num_experts_per_tok=2)
-GLM = dict(moe_intermediate_size=24, n_routed_experts=4, num_experts_per_tok=2, n_shared_experts=1,
-           first_k_dense_replace=1, use_qk_norm=True)
+LINEAR = {"rope_type": "linear", "rope_theta": 100.0, "factor": 3.0}
+WINDOW = dict(use_sliding_window=True, sliding_window=5)
+EVERY_LAYER = dict(layer_types=["sliding_attention"] * 2)
+EXPERTS = dict(moe_intermediate_size=24, num_experts=6, num_experts_per_tok=2)
+GLM = dict(moe_intermediate_size=20, n_routed_experts=6, num_experts_per_tok=2, head_dim=8)
+HALF = {"rope_type": "default", "rope_theta": 5000.0, "partial_rotary_factor": 0.5}
 
-# Name: (family, what it has otherwise than COMMON, dtype, most bytes of a file).
+# Name: (family, what it has otherwise than COMMON, the dtype on the disk).
 MODELS = {
-    "llama": ("llama", {}, "float32", "1GB"),
-    "llama_tied_bf16": ("llama", dict(tie_word_embeddings=True, rope_parameters=LLAMA3), "bfloat16", "20KB"),
-    "llama_biases": ("llama", dict(attention_bias=True, num_key_value_heads=1), "float16", "1GB"),
-    "mistral": ("mistral", dict(sliding_window=None), "float32", "1GB"),
-    "mistral_window": ("mistral", dict(sliding_window=6, head_dim=16), "bfloat16", "1GB"),
-    "qwen2": ("qwen2", {}, "float32", "15KB"),
-    "qwen2_tied": ("qwen2", dict(tie_word_embeddings=True, num_key_value_heads=4), "float16", "1GB"),
-    "qwen3": ("qwen3", dict(head_dim=16), "float32", "1GB"),
-    "qwen3_tied": ("qwen3", dict(tie_word_embeddings=True), "bfloat16", "15KB"),
-    "mixtral": ("mixtral", dict(num_local_experts=4, num_experts_per_tok=2, sliding_window=None), "float32", "30KB"),
-    "mixtral_top1": ("mixtral", dict(num_local_experts=6, num_experts_per_tok=1, sliding_window=None, head_dim=16,
-                                     tie_word_embeddings=True), "bfloat16", "1GB"),
-    "qwen2_moe": ("qwen2_moe", dict(**EXPERTS, shared_expert_intermediate_size=40), "float32", "1GB"),
+    "llama": ("llama", {}, "float32"),
+    "llama_tied_llama3": ("llama", dict(head_dim=16, tie_word_embeddings=True, rope_parameters=LLAMA3), "float32"),
+    "llama_biases": ("llama", dict(attention_bias=True, num_key_value_heads=1, rope_parameters=LINEAR), "float32"),
+    "llama_half": ("llama", dict(num_key_value_heads=4, hidden_act="gelu"), "float16"),
+    "mistral": ("mistral", dict(sliding_window=None, tie_word_embeddings=True), "float32"),
+    "mistral_window": ("mistral", dict(sliding_window=5, head_dim=12, num_attention_heads=3, num_key_value_heads=1),
+                       "float32"),
+    "qwen2": ("qwen2", dict(tie_word_embeddings=True, num_key_value_heads=4), "float32"),
+    "qwen2_window": ("qwen2", dict(**WINDOW, max_window_layers=0, head_dim=16), "float32"),
+    "qwen3": ("qwen3", dict(head_dim=16, rope_parameters=LLAMA3), "float32"),
+    "qwen3_window": ("qwen3", dict(head_dim=8, attention_bias=True, tie_word_embeddings=True, **WINDOW, **EVERY_LAYER),
+                     "bfloat16"),
+    "mixtral": ("mixtral", dict(num_local_experts=6, num_experts_per_tok=2, sliding_window=5, head_dim=12), "float32"),
+    "mixtral_top1": ("mixtral", dict(num_local_experts=4, num_experts_per_tok=1, tie_word_embeddings=True,
+                                     rope_parameters=LLAMA3), "float32"),
+    "qwen2_moe": ("qwen2_moe", dict(**EXPERTS, shared_expert_intermediate_size=40), "float32"),
     "qwen2_moe_sum1": ("qwen2_moe", dict(**EXPERTS, shared_expert_intermediate_size=24, norm_topk_prob=True,
-                                         mlp_only_layers=[0]), "float16", "20KB"),
-    "qwen3_moe": ("qwen3_moe", dict(**EXPERTS, norm_topk_prob=True), "float32", "30KB"),
-    "qwen3_moe_dense": ("qwen3_moe", dict(**EXPERTS, num_hidden_layers=3, decoder_sparse_step=2, norm_topk_prob=False,
-                                          tie_word_embeddings=True), "bfloat16", "1GB"),
-    "olmoe": ("olmoe", dict(num_experts=4, num_experts_per_tok=2, norm_topk_prob=False), "float32", "1GB"),
-    "olmoe_sum1": ("olmoe", dict(num_experts=4, num_experts_per_tok=3, norm_topk_prob=True, num_key_value_heads=4),
-                   "float16", "1GB"),
-    "glm4_moe": ("glm4_moe", dict(**GLM, num_hidden_layers=3), "float32", "30KB"),
-    "glm4_moe_groups": ("glm4_moe", {**GLM, "n_routed_experts": 8, "n_group": 4, "topk_group": 2, "use_qk_norm": False,
-                                     "attention_bias": True, "routed_scaling_factor": 1.7, "head_dim": 16,
-                                     "rope_parameters": {**COMMON["rope_parameters"], "partial_rotary_factor": 0.5}},
-                        "bfloat16", "1GB"),
+                                         qkv_bias=False, mlp_only_layers=[0], tie_word_embeddings=True), "float32"),
+    "qwen2_moe_window": ("qwen2_moe", dict(**EXPERTS, shared_expert_intermediate_size=16, **WINDOW, **EVERY_LAYER),
+                         "float32"),
+    "qwen3_moe": ("qwen3_moe", dict(**EXPERTS, head_dim=16, norm_topk_prob=True), "float32"),
+    "qwen3_moe_dense": ("qwen3_moe", dict(**EXPERTS, head_dim=8, num_hidden_layers=3, decoder_sparse_step=2,
+                                          norm_topk_prob=False, attention_bias=True, **WINDOW), "float32"),
+    "olmoe": ("olmoe", dict(num_experts=6, num_experts_per_tok=3, norm_topk_prob=False), "float32"),
+    "olmoe_sum1": ("olmoe", dict(num_experts=4, num_experts_per_tok=2, norm_topk_prob=True, num_key_value_heads=4,
+                                 attention_bias=True, tie_word_embeddings=True), "float32"),
+    "glm4_moe": ("glm4_moe", dict(**GLM, num_hidden_layers=3, first_k_dense_replace=1, n_shared_experts=2,
+                                  use_qk_norm=True, rope_parameters=HALF), "float32"),
+    "glm4_moe_groups": ("glm4_moe", {**GLM, "n_routed_experts": 8, "n_group": 4, "topk_group": 2, "norm_topk_prob": False,
+                                     "first_k_dense_replace": 0, "n_shared_experts": 1, "attention_bias": True,
+                                     "routed_scaling_factor": 1.7, "head_dim": 16, "tie_word_embeddings": True,
+                                     "rope_parameters": {**LINEAR, "partial_rotary_factor": 1.0}}, "float32"),
 }
-
-
-# One of each family has a tokenizer, and room for its tokens.
-WITH_TOKENIZER = [name for name, (family, *_) in MODELS.items() if name == family]
 CHAT = "{% for m in messages %}<|user|>{{ m['content'] }}<|endoftext|>{% endfor %}"
+
+
+def build(name, **changed):
+    family, special, _ = MODELS[name]
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **{**COMMON, **special, **changed}))
+    model.set_attn_implementation("eager")
+    return model
+
+
+def random_model(name, **changed):
+    """No tensor has the value that it is initialised with: not the norms', not the biases', not the routers' state.
+
+    All are rounded to the dtype on the disk one by one: model.to would round the rotary frequencies as well.
+    """
+    torch.manual_seed(sum(map(ord, name)))
+    model, dtype = build(name, **changed), getattr(torch, MODELS[name][2])
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            tensor.copy_((tensor + 0.1 * torch.randn_like(tensor)).to(dtype))
+    return model
+
+
+def save_tiny(name, folder, dtype=None, shard="1GB", **changed):
+    """A random model as transformers saves it: in a dtype, in files of a size."""
+    model = random_model(name, **changed).to(getattr(torch, dtype or MODELS[name][2]))
+    model.save_pretrained(folder, max_shard_size=shard)
 
 
 def save_tokenizer(folder, text):
@@ -62,20 +93,3 @@ def save_tokenizer(folder, text):
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<|pad|>", bos_token="<|begin|>", eos_token="<|endoftext|>",
         additional_special_tokens=["<|user|>"], chat_template=CHAT).save_pretrained(folder)
-
-
-def save_tiny(name, folder, seed=0, **changed):
-    """No parameter has the value that it is initialised with: not the norms', not the biases'."""
-    family, special, dtype, shard = MODELS[name]
-    settings = {**COMMON, **special, **changed}
-    if name in WITH_TOKENIZER:
-        settings["vocab_size"] = 300
-    if family == "olmoe":
-        settings.pop("head_dim")
-    torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **settings))
-    with torch.no_grad():
-        for tensor in model.state_dict().values():
-            tensor.add_(0.1 * torch.randn_like(tensor))
-    model.to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size=shard)
-    return folder
