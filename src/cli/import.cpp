@@ -49,8 +49,8 @@ Command add_import(CLI::App& app) {
       ->required();
   command->add_option("--out", flags->out, "The run folder to make")->required();
   command->footer(
-      "Every command takes a Hugging Face folder as a checkpoint too; importing it adds digests, "
-      "so that damage is found. Example: switchyard import --from smollm2 --out runs/smollm2");
+      "The ranks share the writing. Example: mpirun -n 2 switchyard import --from hf/llama "
+      "--out runs/llama");
   return {command, [flags](const Runtime& runtime) { return run_import(*flags, runtime); }};
 }
 
