@@ -78,7 +78,7 @@ def test_a_kill_when_all_is_written(point, run, tmp_path):
 @pytest.mark.parametrize("deed", ["enospc", "eio"])
 def test_a_disk_that_fails(deed, run, tmp_path):
     failures = 0
-    for k in sample(run, tmp_path, 2 * SAMPLE):
+    for k in sample(run, tmp_path, SAMPLE):
         out = new_place(tmp_path, f"{k}")
         done = attempt(run, out, f"path={out.parent}:{deed}@{k}")
         if done.returncode == 0:  # the operation was one whose failure is of no consequence

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 SEQUENCE = 32
 RUNS = {
     "mixtral": dict(moe__layers="all", moe__num_experts=4),
-    "qwen3_moe": dict(model__qk_norm="head", model__head_dim=12, model__tie_word_embeddings="true"),
+    "qwen3_moe": dict(model__qk_norm="head", model__head_dim=12, model__tie_word_embeddings="true", parallel__expert=2,
+                      ranks=2),
     "glm4_moe": dict(moe__router="{score: sigmoid, selection_bias: true, scaling_factor: 1.5, bias_update_rate: 0.01}",
                      moe__shared_experts="{num: 1, intermediate_size: 48}"),
 }
