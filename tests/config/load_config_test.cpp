@@ -60,16 +60,6 @@ TEST(LoadConfig, ParseRefusesExtends) {
   EXPECT_THROW(parse_config("model: [", "config.yaml"), ConfigError);
 }
 
-TEST(LoadConfig, TellsWhichKeysWereWritten) {
-  const ConfigFolder folder;
-  folder.write("base.yaml", "model: {hidden_size: 64}\n");
-  folder.write("run.yaml", "extends: base.yaml\nmoe: {balance: {coef: 1}}\n");
-  EXPECT_EQ(
-      written_keys(folder / "run.yaml", {"moe.top_k=2"}),
-      (std::set<std::string>{"model.hidden_size", "moe.balance", "moe.balance.coef", "moe.top_k"}));
-  EXPECT_THROW(written_keys(folder / "run.yaml", {"moe.topk=2"}), ConfigError);
-}
-
 /// Text that is no config must be refused, never crash or hang.
 TEST(LoadConfig, SurvivesDamagedText) {
   const std::string good = to_yaml(RunConfig{});
