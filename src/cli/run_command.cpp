@@ -35,9 +35,9 @@ ExitCode run_command(int argc, char** argv, const Runtime& runtime) {
   app.set_version_flag("--version", SWITCHYARD_VERSION);
   app.require_subcommand(1);
   const std::vector<Command> commands = {
-      add_train(app),  add_prepare(app), add_eval(app),         add_generate(app), add_import(app),
-      add_export(app), add_inspect(app), add_verify(app),       add_diff(app),     add_gc(app),
-      add_plan(app),   add_parity(app),  add_parity_worker(app)};
+      add_train(app),  add_prepare(app), add_eval(app),          add_generate(app), add_import(app),
+      add_export(app), add_inspect(app), add_verify(app),        add_diff(app),     add_gc(app),
+      add_plan(app),   add_parity(app),  add_parity_worker(app), add_upcycle(app)};
   refuse_unknown_command(app, argc, argv);
   try {
     app.parse(argc, argv);

@@ -90,7 +90,7 @@ void write_folder(ModelSource& model, Family family, const std::string& out) {
 void write(const Runtime& runtime, ModelSource& model, const std::optional<Family>& family,
            const std::string& out) {
   const std::unique_ptr<Communicator> world = std::move(runtime.make_mesh({}).world);
-  world->barrier("all ranks have read the sources");
+  world->barrier("all ranks have seen that --out is free");
   if (!family) {
     save_model(*world, model, out);
     return;
