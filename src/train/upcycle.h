@@ -26,9 +26,9 @@ inline constexpr double kDefaultDropRatio = 0.5, kDefaultNoiseStd = 0.01;
 struct UpcycleOptions {
   UpcycleMethod method = UpcycleMethod::kCopy;
   std::string layers = "all";  // as moe.layers
-  std::optional<int64_t> num_experts, top_k, granularity;
-  std::optional<double> drop_ratio, noise_std;  // none: the defaults above
-  std::vector<double> weights;                  // kAverage: of the sources; none: all alike
+  std::optional<int64_t> num_experts = {}, top_k = {}, granularity = {};
+  std::optional<double> drop_ratio = {}, noise_std = {};  // none: the defaults above
+  std::vector<double> weights = {};  // kAverage: of the sources; none: all alike
   double router_init_std = 0.02;
   bool normalize = true;
   ExpertScaling scaling = ExpertScaling::kExact;

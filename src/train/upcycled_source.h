@@ -55,9 +55,9 @@ class UpcycledSource : public TensorSource {
   /// How a tensor is made.
   struct Origin {
     enum class Kind { kTrunk, kExpert, kShared, kRouter, kZero } kind = Kind::kTrunk;
-    std::string dense;   // the dense weights that it comes from, or whose dtype it takes
-    std::string key;     // what draws are keyed by: the expert's or the router's name
-    std::string suffix;  // "", ".master", ".exp_avg", ".exp_avg_sq"
+    std::string dense = {};   // the dense weights that it comes from, or whose dtype it takes
+    std::string key = {};     // what draws are keyed by: the expert's or the router's name
+    std::string suffix = {};  // "", ".master", ".exp_avg", ".exp_avg_sq"
     Projection projection = Projection::kGate;
     int64_t expert = 0;
   };

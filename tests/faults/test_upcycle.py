@@ -43,20 +43,20 @@ def digests(folder):
 
 
 def assert_no_command_takes_it(out, data):
+    assert not list(out.glob("checkpoints/step-????????"))
     for command in (("inspect", out), ("verify", out), ("eval", "--checkpoint", out, "--data", data),
                     ("generate", "--checkpoint", out, "--prompt", "It is"),
                     ("upcycle", "--from", out, "--out", out.parent / "again", *EXPERTS)):
         done = switchyard(*command)
         assert done.returncode == 3, (command, done.stderr)
-    assert not list(out.glob("checkpoints/step-????????"))
 
 
 def moments(count):
-    """Of the operations 1 to `count`: all, or the first, the last and some between."""
-    return range(1, count + 1) if TORTURE else sorted({1, count // 3, count // 2, count - 4, count})
+    """Of the operations 1 to `count`: all, or the first, some of the write and the last ones."""
+    return range(1, count + 1) if TORTURE else sorted({1, count // 2, 3 * count // 4, count - 3, count})
 
 
-def test_killed_at_any_file_operation_of_the_write(dense, data, undisturbed, tmp_path):
+def test_killed_at_any_file_operation_of_the_write(dense, undisturbed, tmp_path):
     before = digests(dense)
     half_made = whole = 0
     for ranks, (expected, counts) in undisturbed.items():
@@ -65,17 +65,25 @@ def test_killed_at_any_file_operation_of_the_write(dense, data, undisturbed, tmp
                 out = tmp_path / f"{ranks}-{victim}-{moment}" / "target"
                 out.parent.mkdir()
                 done = upcycle(dense, out, f"rank={victim}:path=/target/:kill@{moment}", ranks)
-                assert done.returncode != 0, done.stdout
                 assert digests(dense) == before
                 steps = list(out.glob("checkpoints/step-????????"))
+                # Which rank finds a folder that another has made is a race: the last operations may not come.
+                assert done.returncode != 0 or (steps and moment > count - 5), done.stdout
                 if steps:  # the whole folder was renamed just before
                     assert switchyard("verify", steps[0]).returncode == 0 and tensors(steps[0]) == expected
                     whole += 1
                 else:
-                    assert_no_command_takes_it(out, data)
+                    assert switchyard("inspect", out).returncode == 3
                     half_made += bool(temporary_folders(out))
     print(f"{half_made} half made, {whole} whole")
     assert half_made >= 5
+
+
+def test_no_command_takes_what_a_kill_has_left(dense, data, undisturbed, tmp_path):
+    out = tmp_path / "target"
+    assert upcycle(dense, out, f"path=/target/:kill@{undisturbed[1][1][0] // 2}").returncode != 0
+    assert temporary_folders(out)
+    assert_no_command_takes_it(out, data)
 
 
 def test_a_full_disk_is_told_and_leaves_nothing(dense, data, tmp_path):

@@ -41,7 +41,7 @@ TEST(AveragedSourceTest, P2_WeightsAreDividedByTheirSum) {
   AveragedSource mean({a.tensors.get(), b.tensors.get()}, {7, 3});
   const Tensor expected =
       a.tensors->read(kName).to(at::kDouble) * 0.7 + b.tensors->read(kName).to(at::kDouble) * 0.3;
-  EXPECT_TRUE(at::equal(mean.read(kName), expected.to(at::kFloat)));
+  EXPECT_LE((mean.read(kName) - expected).abs().max().item<double>(), 1e-7);
 }
 
 TEST(AveragedSourceTest, MastersAreAveragedAndTheWeightsAreTheMasterRounded) {
@@ -73,7 +73,7 @@ TEST(AveragedSourceTest, AnotherShapeIsRefused) {
   const std::string message = message_of<DataError>([&] {
     AveragedSource({a.tensors.get(), b.tensors.get()}, {1, 1});
   });
-  EXPECT_NE(message.find("denseb: \"model.layers.0.mlp.gate_proj.weight\""), std::string::npos)
+  EXPECT_NE(message.find("denseb: \"model.layers.0.mlp.down_proj.weight\""), std::string::npos)
       << message;
 }
 

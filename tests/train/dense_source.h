@@ -69,7 +69,7 @@ inline ModelConfig dense_model() {
 ///   moments  whether AdamW's are there
 struct DenseSettings {
   at::ScalarType stored = at::kFloat;
-  std::string branch;
+  std::string branch = {};
   bool moments = false;
   bool master = true;
 };

@@ -238,17 +238,17 @@ TEST(UpcycleOptionsTest, SourcesOfDifferentArchitectureAreNamedWithTheFirstDiffe
   other.rope_theta = 500000;
   std::vector<ModelSource> sources = one(dense_source());
   sources.push_back(dense_source({.branch = "b"}, other));
-  EXPECT_EQ(refusal_of(sources, options_of(8, 2)),
-            "--from: the models differ: `rope_theta: 10000.0` in dense, `rope_theta: 500000.0` in "
-            "denseb");
+  EXPECT_EQ(
+      refusal_of(sources, options_of(8, 2)),
+      "--from: the models differ: `rope_theta: 10000` in dense, `rope_theta: 5.0e+05` in denseb");
   sources[1] = dense_source({.branch = "b", .moments = true});
   UpcycleOptions options = options_of(8, 2);
   options.optimizer_state = OptimizerState::kCarry;
   EXPECT_NE(refusal_of(sources, options).find("several runs"), std::string::npos);
   EXPECT_EQ(refusal_of(sources, options_of(1, 1)),
             "--num-experts: 1 experts make 1 networks, fewer than the 2 --from");
-  DatasetMeta bytes{.tokenizer = "bytes", .vocab_size = 257, .eos = 256}, words = bytes;
-  words.tokenizer = "hf:words.json";
+  DatasetMeta bytes, words;
+  bytes.tokenizer = "bytes", words.tokenizer = "hf:words.json";
   sources[0].meta = bytes, sources[1].meta = words;
   EXPECT_NE(refusal_of(sources, options_of(8, 2)).find("different tokenizers"), std::string::npos);
 }
