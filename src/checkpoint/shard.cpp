@@ -1,11 +1,9 @@
 #include "checkpoint/shard.h"
 
-#include <ATen/ATen.h>
-
 #include <algorithm>
 #include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
-#include <stdexcept>
 #include <tuple>
 
 #include "base/checksum.h"
@@ -85,11 +83,12 @@ void refuse_non_finite(const OwnedSlice& slice, uint64_t offset, const char* dat
 /// Appends the bytes and returns their digest.
 uint64_t write_bytes(SafetensorsWriter& writer, const OwnedSlice& slice, uint64_t bytes,
                      NonFinite non_finite) {
-  const at::Tensor made = slice.data == nullptr ? slice.make() : at::Tensor();
-  if (made.defined() && (made.nbytes() != bytes || !made.is_contiguous())) {
-    throw std::logic_error("tensor \"" + slice.name + "\" was not made as it was declared");
+  std::unique_ptr<std::byte[]> made;
+  if (slice.data == nullptr) {
+    made = std::make_unique_for_overwrite<std::byte[]>(bytes);
+    slice.make(made.get());
   }
-  const auto* data = static_cast<const char*>(made.defined() ? made.data_ptr() : slice.data);
+  const auto* data = static_cast<const char*>(made ? made.get() : slice.data);
   Xxh3Stream digest;
   for (uint64_t at = 0; at < bytes; at += kPieceBytes) {
     const size_t piece = std::min<uint64_t>(bytes - at, kPieceBytes);

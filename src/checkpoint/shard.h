@@ -1,7 +1,5 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -22,9 +20,9 @@ struct OwnedSlice {
   int64_t end = 0;
   const void* data = nullptr;  // (end - begin) elements, in host memory
 
-  /// Where `data` is null: makes those elements, contiguous, when their turn comes to be
-  /// written, so that a model larger than memory can be saved.
-  std::function<at::Tensor()> make = nullptr;
+  /// Where `data` is null: writes those elements to `out`, when their turn comes, so that a
+  /// model larger than memory can be saved.
+  std::function<void(void* out)> make = nullptr;
 };
 
 /// Throws DataError when dtype and shape have no size.

@@ -27,7 +27,9 @@ bool comes_before(const TensorInfo& tensor, const std::string& name) { return te
 
 OwnedSlice whole_slice(TensorSource& source, const TensorInfo& tensor) {
   OwnedSlice slice{tensor.name, tensor.shape, tensor.dtype, tensor.kind, 0, elements_of(tensor)};
-  slice.make = [&source, name = tensor.name] { return source.read(name); };
+  slice.make = [&source, &tensor](void* out) {
+    source.read(tensor, {0, elements_of(tensor)}, out);
+  };
   return slice;
 }
 

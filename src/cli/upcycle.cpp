@@ -17,7 +17,7 @@ namespace {
 struct UpcycleFlags {
   std::vector<std::string> from;
   std::string out, method = "copy", scaling = "exact", optimizer_state = "drop",
-                   format = "switchyard", data;
+                   router_score = "softmax", format = "switchyard", data;
   int64_t sample_tokens = 1024, seed = 1234;
   bool json = false;
   UpcycleOptions options;
@@ -48,6 +48,8 @@ UpcycleOptions options_of(const UpcycleFlags& flags) {
   options.optimizer_state = parse_word<OptimizerState>(
       "--optimizer-state", flags.optimizer_state,
       {{"drop", OptimizerState::kDrop}, {"carry", OptimizerState::kCarry}});
+  options.sigmoid = parse_word<bool>("--router-score", flags.router_score,
+                                     {{"softmax", false}, {"sigmoid", true}});
   if (flags.seed < 0) throw ConfigError("--seed: must be 0 or more");
   options.seed = static_cast<uint64_t>(flags.seed);
   return options;
@@ -114,8 +116,9 @@ std::string measured(const nlohmann::ordered_json& receipt) {
 ExitCode run_upcycle(const UpcycleFlags& flags, const Runtime& runtime) {
   UpcycleOptions options = options_of(flags);
   const std::optional<Family> family = family_of(flags.format);
-  // Qwen2-MoE's shared expert has a gate, always.
+  // Qwen2-MoE's shared expert always has a gate, GLM-4-MoE's router sigmoid scores.
   options.shared_gate |= family == Family::kQwen2Moe && options.shared_expert;
+  options.sigmoid |= family == Family::kGlm4Moe;
   check(flags, options, family);
   std::vector<ModelSource> sources;
   for (const std::string& from : flags.from) sources.push_back(open_model(from));
@@ -159,6 +162,9 @@ void add_expert_flags(CLI::App& command, UpcycleFlags& flags) {
   command.add_flag("--normalize,!--no-normalize", options.normalize,
                    "Make a token's weights sum to 1 (default); without, the experts give less "
                    "than the dense network did");
+  command.add_option("--router-score", flags.router_score,
+                     "softmax (default), or sigmoid with a selection bias, as DeepSeek-V3 and "
+                     "GLM-4-MoE route");
   command.add_flag("--shared-expert", options.shared_expert,
                    "A shared expert of the dense network, which gives half of the output, the "
                    "routed ones the other half");

@@ -71,7 +71,7 @@ void ParameterStore::allocate(const Mesh& mesh, const Options& options) {
   buffers_.push_back(make_buffer(ParameterKind::kExpert, sizes[1], *mesh.data, options));
   for (const Buffer& buffer : buffers_) check_tiling(buffer);
   bind_leaves();
-  initialise(options.seed);
+  if (options.purpose == Purpose::kTraining) initialise(options.seed);
 }
 
 void ParameterStore::place_parts(const Options& options, int64_t (&sizes)[2]) {
@@ -84,6 +84,7 @@ void ParameterStore::place_parts(const Options& options, int64_t (&sizes)[2]) {
     } else {
       placed.rule.decay = placed.part.shape.size() >= 2;
     }
+    placed.rule.frozen |= options.purpose == Purpose::kInference;
   }
 }
 
@@ -99,6 +100,7 @@ ParameterStore::Buffer ParameterStore::make_buffer(ParameterKind kind, int64_t e
   buffer.shard = {group.rank() * piece, (group.rank() + 1) * piece};
   buffer.state = options.zero_stage >= 1 ? buffer.shard : Interval{0, padded};
   buffer.gradient = options.zero_stage >= 2 ? buffer.shard : Interval{0, padded};
+  if (options.purpose == Purpose::kInference) buffer.state = buffer.gradient = {0, 0};
   buffer.gradients = at::zeros({buffer.gradient.size()}, at::kFloat);
   if (options.dtype != at::kFloat) buffer.master = at::zeros({buffer.state.size()}, at::kFloat);
   buffer.exp_avg = at::zeros({buffer.state.size()}, at::kFloat);

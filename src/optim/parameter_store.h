@@ -42,6 +42,10 @@ struct PlacedPart {
   Interval range;  // its elements in the flat buffers of its kind
 };
 
+/// What parameters are held for. kInference: weights alone, zero until they are loaded; no
+/// gradients, no optimizer state, nothing that backward would reach.
+enum class Purpose { kTraining, kInference };
+
 /// Bytes that a rank holds for its parameters, padding included.
 struct ParameterBytes {
   int64_t weights = 0, gradients = 0, optimizer = 0;
@@ -83,6 +87,7 @@ class ParameterStore {
     at::ScalarType dtype = at::kFloat;  // of the weights: float32 or bfloat16
     int zero_stage = 1;
     uint64_t seed = 0;
+    Purpose purpose = Purpose::kTraining;
     std::function<UpdateRule(const NamedPart&)> rule;  // none: the defaults, decay by dimension
   };
 
@@ -113,12 +118,11 @@ class ParameterStore {
   }
 
   /// Allocates the buffers, points every leaf and its gradient into them, draws
-  /// the initial weights and checks that the shards of the group tile each
-  /// buffer. Where gradients are sharded a leaf has none of its own, and backward is
-  /// collective (gradient_sharding.h). Call once, after the last `add`. `mesh` must
-  /// outlive the store.
-  /// Collective over the mesh. Throws c10::Error on all ranks of a group whose
-  /// models differ in size.
+  /// the initial weights (both as far as the purpose needs them) and checks that the shards of the
+  /// group tile each buffer. Where gradients are sharded a leaf has none of its own, and backward
+  /// is collective (gradient_sharding.h). Call once, after the last `add`. `mesh` must outlive the
+  /// store. Collective over the mesh. Throws c10::Error on all ranks of a group whose models differ
+  /// in size.
   void allocate(const Mesh& mesh, const Options& options);
 
   void zero_gradients();

@@ -54,10 +54,12 @@ void resolve_vocabulary(ModelConfig& model, int64_t data_vocab_size) {
   }
 }
 
-Session::Session(const Runtime& runtime, const RunConfig& config)
-    : Session(runtime.make_mesh(config.parallel), runtime.record(), runtime.local_size(), config) {}
+Session::Session(const Runtime& runtime, const RunConfig& config, Purpose purpose)
+    : Session(runtime.make_mesh(config.parallel), runtime.record(), runtime.local_size(), config,
+              purpose) {}
 
-Session::Session(Mesh mesh, FlightRecord& record, int local_ranks, const RunConfig& config)
+Session::Session(Mesh mesh, FlightRecord& record, int local_ranks, const RunConfig& config,
+                 Purpose purpose)
     : config_(config),
       record_(record),
       mesh_(std::move(mesh)),
@@ -72,6 +74,7 @@ Session::Session(Mesh mesh, FlightRecord& record, int local_ranks, const RunConf
   options.dtype = compute_dtype(config.train);
   options.zero_stage = static_cast<int>(config.zero.stage);
   options.seed = seed;
+  options.purpose = purpose;
   options.rule = [this](const NamedPart& part) { return update_rule(config_, part); };
   store_.allocate(mesh_, options);
   if (decoder_->num_moe_layers() > 0) {

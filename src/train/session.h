@@ -32,13 +32,14 @@ struct Progress {
 /// training, evaluation and generation share.
 class Session {
  public:
-  /// Builds the model of `config` (vocab_size resolved) on all ranks and draws its
-  /// initial weights. Collective. Throws ConfigError when the layout does not fit.
-  Session(const Runtime& runtime, const RunConfig& config);
+  /// Builds the model of `config` (vocab_size resolved) on all ranks and, for training,
+  /// draws its initial weights. Collective. Throws ConfigError when the layout does not fit.
+  Session(const Runtime& runtime, const RunConfig& config, Purpose purpose = Purpose::kTraining);
 
   /// The same in a world that is already made, with `local_ranks` of it on this host.
   /// `record` must outlive it.
-  Session(Mesh mesh, FlightRecord& record, int local_ranks, const RunConfig& config);
+  Session(Mesh mesh, FlightRecord& record, int local_ranks, const RunConfig& config,
+          Purpose purpose = Purpose::kTraining);
 
   const RunConfig& config() const { return config_; }
   const Mesh& mesh() const { return mesh_; }

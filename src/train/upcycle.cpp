@@ -65,6 +65,11 @@ void check_experts(const UpcycleOptions& options) {
     refuse("--top-k: " + text(K) + " is more than --num-experts " + text(E) + "; use at most " +
            text(E));
   }
+  if (options.sigmoid && !options.normalize) {
+    refuse(
+        "--no-normalize: sigmoid scores sum to no number that is known; use --normalize, or "
+        "--router-score softmax");
+  }
   if (G < 1) refuse("--granularity: must be at least 1, got " + text(G));
   if (E % G != 0) {
     refuse("--num-experts: " + text(E) + " is not a multiple of --granularity " + text(G) +
@@ -150,6 +155,11 @@ MoeConfig moe_config(const ModelConfig& model, const UpcycleOptions& options) {
   moe.top_k = *options.top_k;
   moe.expert_intermediate_size = F / G;
   moe.router.normalize = options.normalize;
+  if (options.sigmoid) {
+    moe.router.score = "sigmoid";
+    moe.router.selection_bias = true;
+    moe.balance.clear();  // the bias balances
+  }
   if (options.shared_expert) moe.shared_experts = {1, F, options.shared_gate};
   return moe;
 }

@@ -31,6 +31,7 @@ struct UpcycleOptions {
   std::vector<double> weights = {};  // kAverage: of the sources; none: all alike
   double router_init_std = 0.02;
   bool normalize = true;
+  bool sigmoid = false;  // DeepSeek-V3's router: sigmoid scores and a selection bias, zero at first
   ExpertScaling scaling = ExpertScaling::kExact;
   OptimizerState optimizer_state = OptimizerState::kDrop;
   bool shared_expert = false, shared_gate = false;

@@ -58,7 +58,7 @@ Trial try_model(const Runtime& runtime, RunConfig config, TensorSource& tensors,
   config.train.threads = kAuto;
   config.parallel.expert =
       std::gcd(static_cast<int64_t>(runtime.world_size()), config.moe.num_experts);
-  Session session(runtime, config);
+  Session session(runtime, config, Purpose::kInference);
   load_tensors(session, tensors, Restore::kWeights);
   const c10::NoGradGuard no_grad;
   const SampleBatch samples = sequences_of(sample, runtime.rank(), runtime.world_size());
@@ -122,6 +122,7 @@ ordered_json flags_json(const UpcycleOptions& options, size_t num_sources) {
   flags["granularity"] = options.granularity.value_or(1);
   flags["scaling"] = to_string(options.scaling);
   flags["normalize"] = options.normalize;
+  flags["router_score"] = options.sigmoid ? "sigmoid" : "softmax";
   flags["router_init_std"] = options.router_init_std;
   if (options.method == UpcycleMethod::kDrop)
     flags["drop_ratio"] = options.drop_ratio.value_or(kDefaultDropRatio);

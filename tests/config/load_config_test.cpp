@@ -62,7 +62,8 @@ TEST(LoadConfig, ParseRefusesExtends) {
 
 /// Text that is no config must be refused, never crash or hang.
 TEST(LoadConfig, SurvivesDamagedText) {
-  const std::string good = to_yaml(RunConfig{});
+  const RunConfig defaults;
+  const std::string good = to_yaml(defaults);
   uint32_t state = 12345;
   const auto draw = [&](size_t n) {
     state = state * 1664525u + 1013904223u;

@@ -1,5 +1,6 @@
 #include "train/session.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include "base/error.h"
@@ -43,6 +44,20 @@ TEST_F(SessionTest, BytesAreThoseOfTheFormulaInBothPrecisions) {
     EXPECT_EQ(session.store().bytes().weights, w * n) << precision;
     EXPECT_EQ(session.store().bytes().gradients, 4 * n) << precision;
     EXPECT_EQ(session.store().bytes().optimizer, k * n) << precision;
+  }
+}
+
+TEST_F(SessionTest, InferenceHoldsWeightsAlone) {
+  RunConfig config = small_config();
+  for (const int64_t stage : {0, 1, 2}) {
+    config.zero.stage = stage;
+    Session session(runtime_, config, Purpose::kInference);
+    EXPECT_EQ(session.store().bytes().weights, 4 * session.size().total_parameters());
+    EXPECT_EQ(session.store().bytes().gradients + session.store().bytes().optimizer, 0);
+    DecoderInput input;
+    input.tokens_BS = at::zeros({1, 3}, at::kLong);
+    input.mode = Mode::kEval;
+    EXPECT_FALSE(session.decoder().forward(input).hidden_TD.requires_grad());
   }
 }
 

@@ -101,6 +101,15 @@ TEST_F(UpcycleTest, WithASharedExpertTheFunctionStays) {
   }
 }
 
+TEST_F(UpcycleTest, WithSigmoidScoresTheFunctionStays) {
+  UpcycleOptions options = options_of(8, 4, 2);
+  options.sigmoid = true;
+  const std::vector<ModelSource> sources = one(dense_source());
+  const UpcycledModel made = upcycle(sources, options);
+  EXPECT_TRUE(made.model.tensors->has("model.layers.0.mlp.gate.e_score_correction_bias"));
+  expect_same_function(receipt_of(options), "sigmoid");
+}
+
 TEST_F(UpcycleTest, P8_EqualBranchesAreTheSeed) {
   std::vector<ModelSource> sources;
   for (int i = 0; i < 3; ++i) sources.push_back(dense_source());
@@ -183,6 +192,7 @@ TEST(UpcycleOptionsTest, WrongValuesAndCombinationsAreNamed) {
       {"--noise-std: must be above 0, got -1",
        [](auto& o) { o.method = Method::kNoise, o.noise_std = -1; }},
       {"--router-init-std: must be above 0", [](auto& o) { o.router_init_std = 0; }},
+      {"--no-normalize: sigmoid scores", [](auto& o) { o.sigmoid = true, o.normalize = false; }},
       {"--shared-gate: there is no shared expert", [](auto& o) { o.shared_gate = true; }},
       {"--num-experts: --method average makes a dense model",
        [](auto& o) { o.method = Method::kAverage; }},

@@ -26,11 +26,12 @@ UpcycleOptions options_of(int64_t E = 4, int64_t K = 2) {
 const std::string kMlp = "model.layers.1.mlp.";
 
 TEST(UpcycledSourceTest, HasExactlyTheParametersOfTheModelThatItsConfigDescribes) {
-  for (const char* kind : {"plain", "fine", "shared", "gated"}) {
+  for (const char* kind : {"plain", "fine", "shared", "gated", "sigmoid"}) {
     UpcycleOptions options = options_of();
     if (kind == std::string("fine")) options.granularity = 2;
     options.shared_expert = kind == std::string("shared") || kind == std::string("gated");
     options.shared_gate = kind == std::string("gated");
+    options.sigmoid = kind == std::string("sigmoid");
     const std::vector<ModelSource> sources = one(dense_source());
     UpcycledModel made = upcycle(sources, options);
     std::map<std::string, std::pair<std::vector<int64_t>, std::string>> wanted, there;

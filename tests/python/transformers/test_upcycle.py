@@ -18,6 +18,7 @@ PAIRS = {
     ("mistral", "mixtral"): ("--granularity", 2, "--num-experts", 8, "--top-k", 4),
     ("qwen3", "qwen3_moe"): ("--granularity", 4, "--num-experts", 8, "--top-k", 4),
     ("qwen3_tied", "qwen3_moe"): ("--num-experts", 4, "--top-k", 1, "--layers", "1"),
+    ("qwen3", "glm4_moe"): ("--num-experts", 4, "--top-k", 2, "--layers", "1", "--shared-expert"),
     ("qwen2", "qwen2_moe"): ("--num-experts", 4, "--top-k", 2, "--shared-expert"),
 }
 
