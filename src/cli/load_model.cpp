@@ -17,7 +17,7 @@ LoadedModel load_model(const Runtime& runtime, const std::string& checkpoint,
   config.train.threads = kAuto;
   config.parallel.expert =
       std::gcd(static_cast<int64_t>(runtime.world_size()), config.moe.num_experts);
-  model.session = std::make_unique<Session>(runtime, config);
+  model.session = std::make_unique<Session>(runtime, config, Purpose::kInference);
   load_tensors(*model.session, *model.source.tensors, Restore::kWeights);
   model.session->progress().step = model.source.step;
   return model;

@@ -96,10 +96,37 @@ TEST(RotaryTest, GradientsMatchFiniteDifferences) {
                       {normal_tensor({2, 3, 2, 4}, "x")}));
 }
 
+TEST(RotaryTest, APartIsRotatedAndTheRestLeft) {
+  ModelConfig model;
+  model.head_dim = 8;
+  model.partial_rotary_factor = 0.5;
+  const RotaryTable half = rotary_table(0, 3, rotary_frequencies(model));
+  ASSERT_EQ(half.cos_SH.size(1), 2);
+  const Tensor x_BSNH = at::randn({2, 3, 2, 8});
+  const Tensor y_BSNH = apply_rotary(x_BSNH, half);
+  EXPECT_TRUE(same(y_BSNH.narrow(3, 4, 4), x_BSNH.narrow(3, 4, 4)));
+  EXPECT_TRUE(
+      same(y_BSNH.narrow(3, 0, 4), apply_rotary(x_BSNH.narrow(3, 0, 4), table_of(0, 3, 4, 10000))));
+}
+
+TEST(RotaryTest, ScalingStretchesAllOrTheSlowWaves) {
+  ModelConfig model;
+  model.head_dim = 6;
+  model.rope_theta = 1e6;  // frequencies 1, 0.01, 0.0001: 159, 1.6 and 0.016 waves in 1,000
+  model.rope_scaling = {"linear", 4.0, 1.0, 4.0, 1000};
+  const Tensor linear_H = rotary_frequencies(model);
+  EXPECT_TRUE(at::allclose(linear_H, at::tensor({0.25, 0.0025, 0.000025}, at::kDouble)));
+  model.rope_scaling.type = "llama3";
+  const Tensor llama3_H = rotary_frequencies(model);
+  const double kept = (1000 * 0.01 / (2 * M_PI) - 1) / 3;  // between 1 and 4 waves: in part
+  EXPECT_TRUE(at::allclose(
+      llama3_H, at::tensor({1.0, 0.01 * (kept + (1 - kept) / 4), 0.000025}, at::kDouble)));
+}
+
 TEST(RotaryTest, RefusesATableThatDoesNotFit) {
   const RotaryTable table = table_of(0, 3, 4, 10000);
   EXPECT_THROW(apply_rotary(at::ones({1, 4, 1, 4}), table), c10::Error);
-  EXPECT_THROW(apply_rotary(at::ones({1, 3, 1, 8}), table), c10::Error);
+  EXPECT_THROW(apply_rotary(at::ones({1, 3, 1, 2}), table), c10::Error);
   EXPECT_THROW(apply_rotary(at::ones({3, 1, 4}), table), c10::Error);
 }
 
