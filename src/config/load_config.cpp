@@ -119,8 +119,8 @@ RunConfig load_config(const std::string& path, const std::vector<std::string>& s
   return finish(read_sources(path, sets), world_size);
 }
 
-RunConfig load_config(const std::string& path, const std::vector<std::string>& sets,
-                      int world_size, const RunConfig& base, const std::string& base_origin) {
+RunConfig load_config(const std::string& path, const std::vector<std::string>& sets, int world_size,
+                      const RunConfig& base, const std::string& base_origin) {
   Document written = read_sources(path, sets);
   Document document = model_document(base, base_origin);
   overlay(document.root, std::move(written.root));

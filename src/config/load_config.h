@@ -35,8 +35,8 @@ RunConfig load_config(const std::string& path, const std::vector<std::string>& s
 
 /// The same, with every key of `model` and `moe` that is left out taken from `base`, the
 /// config of the model at `base_origin`.
-RunConfig load_config(const std::string& path, const std::vector<std::string>& sets,
-                      int world_size, const RunConfig& base, const std::string& base_origin);
+RunConfig load_config(const std::string& path, const std::vector<std::string>& sets, int world_size,
+                      const RunConfig& base, const std::string& base_origin);
 
 /// The same from a text, such as a checkpoint's config.yaml; `origin` names it
 /// in messages. Checks against the world are skipped.
