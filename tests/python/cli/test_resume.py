@@ -94,11 +94,11 @@ def test_a_run_that_goes_back_does_not_return_to_the_branch_it_left(train, tmp_p
 
 @pytest.mark.parametrize("settings, message", [
     ({"run__seed": 5}, "run.seed is 5 here, 1234 there"),
-    ({"model__hidden_size": 64}, "hidden_size: 64` here"),
-    ({"moe__num_experts": 8}, "num_experts: 8` here"),
-    ({"moe__top_k": 1}, "top_k: 1` here"),
-    ({"moe__layers": "all"}, "layers: all` here"),
-    ({"model__tie_word_embeddings": "true"}, "tie_word_embeddings: true` here"),
+    ({"model__hidden_size": 64}, "`model.hidden_size` is 64 here, 32 there"),
+    ({"moe__num_experts": 8}, "`moe.num_experts` is 8 here, 4 there"),
+    ({"moe__top_k": 1}, "`moe.top_k` is 1 here, 2 there"),
+    ({"moe__layers": "all"}, "`moe.layers` is all here, 1,2 there"),
+    ({"model__tie_word_embeddings": "true"}, "`model.tie_word_embeddings` is true here, false there"),
     ({"data__sequence_length": 16}, "the training data is not the one it was trained on"),
 ], ids=lambda x: next(iter(x)) if isinstance(x, dict) else None)
 def test_what_may_not_change_is_refused(settings, message, train, tmp_path):

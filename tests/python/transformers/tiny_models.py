@@ -79,6 +79,7 @@ def save_tiny(name, folder, dtype=None, shard="1GB", **changed):
     """A random model as transformers saves it: in a dtype, in files of a size."""
     model = random_model(name, **changed).to(getattr(torch, dtype or MODELS[name][2]))
     model.save_pretrained(folder, max_shard_size=shard)
+    return folder
 
 
 def save_tokenizer(folder, text):
