@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 
 #include "checkpoint/diff_checkpoints.h"
-#include "checkpoint/step_folder.h"
 #include "cli/command.h"
+#include "cli/own_checkpoint.h"
 
 namespace switchyard {
 namespace {
@@ -116,8 +116,8 @@ std::string as_text(const Report& report) {
 ExitCode run_diff(const DiffFlags& flags, const Runtime& runtime) {
   const Mesh mesh = runtime.make_mesh(ParallelConfig{});
   Communicator& world = *mesh.world;
-  CheckpointReader first(resolve_checkpoint(flags.first));
-  CheckpointReader second(resolve_checkpoint(flags.second));
+  CheckpointReader first(own_checkpoint(flags.first));
+  CheckpointReader second(own_checkpoint(flags.second));
   const std::vector<TensorDifference> mine =
       diff_tensors(first, second, world.rank(), world.size());
   const Report report{first.path(), second.path(),

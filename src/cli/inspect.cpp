@@ -5,9 +5,9 @@
 #include "base/checksum.h"
 #include "base/file.h"
 #include "checkpoint/checkpoint_reader.h"
-#include "checkpoint/step_folder.h"
 #include "checkpoint/summary.h"
 #include "cli/command.h"
+#include "cli/own_checkpoint.h"
 #include "metrics/console.h"
 
 namespace switchyard {
@@ -112,7 +112,7 @@ std::string as_text(const CheckpointReader& reader, bool with_tensors) {
 
 ExitCode run_inspect(const InspectFlags& flags, const Runtime& runtime) {
   if (runtime.rank() != 0) return kExitOk;
-  const CheckpointReader reader(resolve_checkpoint(flags.checkpoint));
+  const CheckpointReader reader(own_checkpoint(flags.checkpoint));
   print_once(runtime, flags.json ? as_json(reader, flags.tensors).dump() + "\n"
                                  : as_text(reader, flags.tensors));
   return kExitOk;

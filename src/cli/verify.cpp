@@ -2,9 +2,9 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "checkpoint/step_folder.h"
 #include "checkpoint/verify_checkpoint.h"
 #include "cli/command.h"
+#include "cli/own_checkpoint.h"
 #include "metrics/console.h"
 
 namespace switchyard {
@@ -57,7 +57,7 @@ ExitCode run_verify(const VerifyFlags& flags, const Runtime& runtime) {
   const Mesh mesh = runtime.make_mesh(ParallelConfig{});
   Communicator& world = *mesh.world;
   const std::string found =
-      world.rank() == 0 ? resolve_checkpoint(flags.checkpoint, Damaged::kTake) : "";
+      world.rank() == 0 ? own_checkpoint(flags.checkpoint, Damaged::kTake) : "";
   const std::string step_dir = broadcast_text(world, found, /*root=*/0, "checkpoint to verify");
   const Verdict verdict = verify_together(world, step_dir);
   const bool ok = verdict.problems.empty();

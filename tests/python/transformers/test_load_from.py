@@ -94,3 +94,9 @@ def test_a_vocabulary_too_small_for_the_data_is_refused(data, tmp_path):
     save_tiny("llama", tmp_path / "hf")
     done = train(tmp_path, data, tmp_path / "hf")
     assert done.returncode == 2 and "97" in done.stderr and "257" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("command", ["inspect", "verify", "diff"])
+def test_tools_of_checkpoints_say_how_to_get_one(command, source):
+    done = switchyard(command, *[source] * (2 if command == "diff" else 1))
+    assert done.returncode == 2 and f"switchyard import --from {source}" in done.stderr, done.stderr
