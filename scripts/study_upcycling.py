@@ -5,7 +5,7 @@
 
 The dense model (configs/study_upcycling.yaml) is trained for D steps. Then, for up to D steps more, at the same
 arithmetic per step, on the same further samples: (a) it goes on as it is, (b) it is upcycled to 16 experts of half its
-width, two per token, and goes on, (c) a model like (b) starts from scratch. Writes docs/upcycling.svg and prints the
+width, two per token, and goes on, (c) a model like (b) starts from scratch. Writes docs/images/upcycling.svg and prints the
 Markdown table of docs/upcycling.md. Needs build/release/switchyard and data/text, which scripts/quickstart.sh leaves
 behind.
 """
@@ -113,7 +113,7 @@ def main():
             dense, upcycled, scratch = (arms[arm][share] for arm in ARMS)
             print(f"| {seed} | {start:.4f} | {share} % | {dense:.4f} | {upcycled:.4f} | {scratch:.4f} "
                   f"| {upcycled - dense:+.4f} |", flush=True)
-    draw(results, ROOT / "docs/upcycling.svg")
+    draw(results, ROOT / "docs/images/upcycling.svg")
 
 
 if __name__ == "__main__":
