@@ -14,7 +14,10 @@ void expect_remarks(const RunConfig& config, const std::vector<std::string>& par
   }
 }
 
-TEST(Advice, HasNothingToSayAboutDefaults) { expect_remarks(RunConfig{}, {}); }
+TEST(Advice, HasNothingToSayAboutDefaults) {
+  const RunConfig defaults;
+  expect_remarks(defaults, {});
+}
 
 TEST(Advice, TellsThatOneNormalizedWeightHasNoGradient) {
   RunConfig config;

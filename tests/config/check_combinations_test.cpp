@@ -172,7 +172,8 @@ TEST(Validate, ListsEverythingWithoutPlaces) {
                 "`train.global_batch_size` 8 is not a multiple of 16 = 4 ranks * "
                 "`train.micro_batch_size` 4; use 16, or a micro-batch of 1 or 2",
             }));
-  EXPECT_TRUE(validate(RunConfig{}, 2).empty());
+  const RunConfig defaults;
+  EXPECT_TRUE(validate(defaults, 2).empty());
 }
 
 }  // namespace

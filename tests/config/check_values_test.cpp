@@ -11,7 +11,10 @@ struct Wrong {
   std::string message;
 };
 
-TEST(CheckValues, DefaultsAreGood) { EXPECT_TRUE(check_values(RunConfig{}).empty()); }
+TEST(CheckValues, DefaultsAreGood) {
+  const RunConfig defaults;
+  EXPECT_TRUE(check_values(defaults).empty());
+}
 
 TEST(CheckValues, NamesRangeAndValue) {
   const std::vector<Wrong> cases = {

@@ -67,13 +67,15 @@ std::vector<Seed> hostile() {
           {"BOM", {{kFile, "\xef\xbb\xbfrun: {name: a}\n"}}, Verdict::kAccepted}};
 }
 
+const RunConfig kDefaults;
+
 class ConfigTarget final : public FuzzTarget {
  public:
   std::string name() const override { return "fuzz_config"; }
 
   std::vector<Seed> seeds() override {
     std::vector<Seed> seeds = hostile();
-    seeds.push_back({"defaults", {{kFile, to_yaml(RunConfig())}}, Verdict::kAccepted});
+    seeds.push_back({"defaults", {{kFile, to_yaml(kDefaults)}}, Verdict::kAccepted});
     const std::string source = SWITCHYARD_SOURCE_DIR;
     for (const char* folder : {"/configs", "/tests/config/fixtures/bad"}) {
       std::vector<std::string> paths;
@@ -123,7 +125,7 @@ class ConfigTarget final : public FuzzTarget {
                                       "extends: x.yaml\n",
                                       "*.mlp.gate.*: 0.1"};
     // Every key there is.
-    const std::string text = to_yaml(RunConfig());
+    const std::string text = to_yaml(kDefaults);
     for (size_t at = 0; (at = text.find(": ", at)) != std::string::npos; at += 2) {
       const size_t begin = text.find_last_of(" \n{", at - 1) + 1;
       words.push_back(text.substr(begin, at + 2 - begin));
