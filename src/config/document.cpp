@@ -68,10 +68,15 @@ class Converter {
   }
 
  private:
-  /// Escapes ("\x00") come into words that were not in the text.
+  /// Escapes ("\x00") bring into words what was not in the text; "\_" and "\N" even what is
+  /// no UTF-8, since yaml-cpp 0.7 makes one byte of them.
   static void check_word(const std::string& word, const Place& place) {
-    if (!std::any_of(word.begin(), word.end(), is_control)) return;
-    throw Unreadable{{place, "a word with a control character; no key or value has one"}};
+    if (std::any_of(word.begin(), word.end(), is_control)) {
+      throw Unreadable{{place, "a word with a control character; no key or value has one"}};
+    }
+    if (first_invalid_utf8(word)) {
+      throw Unreadable{{place, "an escape that makes no valid UTF-8; write the character itself"}};
+    }
   }
 
   void add_entry(Value& map, const YAML::Node& key, const YAML::Node& node, const std::string& path,

@@ -59,6 +59,8 @@ TEST(Document, ControlCharactersAndOtherEncodingsAreNoText) {
             "f.yaml:2: a word with a control character; no key or value has one");
   EXPECT_EQ(issue("\"a\\n\": 1\n"),
             "f.yaml:1: a word with a control character; no key or value has one");
+  EXPECT_EQ(issue("a: 1\nb: \"x\\_y\"\n"),
+            "f.yaml:2: an escape that makes no valid UTF-8; write the character itself");
   EXPECT_EQ(issue("a: \xc3\xa9\r\n\tb"), issue("a: e\r\n\tb")) << "tabs, CR and letters are";
 }
 
