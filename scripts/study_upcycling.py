@@ -13,6 +13,7 @@ behind.
 import argparse
 import json
 import pathlib
+import shutil
 import statistics
 import subprocess
 
@@ -43,7 +44,7 @@ def study(seed, steps, ranks):
     start = train(ranks, "study_upcycling", dense, **{"run.seed": seed, "train.steps": steps,
                                                       "train.eval_interval": steps})[steps]
     target = ROOT / RUNS / upcycled
-    subprocess.run(["rm", "-rf", target], check=True)
+    shutil.rmtree(target, ignore_errors=True)
     switchyard(ranks, "upcycle", "--from", f"{RUNS}/{dense}", "--out", target, "--num-experts", 16, "--top-k", 2,
                "--granularity", 2, "--optimizer-state", "carry", "--seed", seed, "--data", "data/study")
     further = {"run.seed": seed + 100, "train.steps": steps, "train.eval_interval": steps // 4,

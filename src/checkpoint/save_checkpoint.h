@@ -3,9 +3,9 @@
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <utility>
 #include <vector>
 
+#include "base/named_files.h"
 #include "checkpoint/shard.h"
 #include "distributed/communicator.h"
 
@@ -23,7 +23,7 @@ struct CheckpointInfo {
   nlohmann::json state = nlohmann::json::object();
   NonFinite non_finite = NonFinite::kRefuse;  // asked of every rank
   /// More files for the folder, such as "tokenizer.json": name and contents.
-  std::vector<std::pair<std::string, std::string>> files;
+  NamedFiles files;
 };
 
 /// How one rank's part of a save went: the text that the next phase needs, or why not.

@@ -85,6 +85,16 @@ void TensorSource::read_into(const std::string& name, Interval range, Tensor out
   }
 }
 
+bool is_weight(const TensorInfo& tensor) {
+  const std::string& name = tensor.name;
+  return tensor.kind != "state" && !name.ends_with(".master") && !name.ends_with(".exp_avg") &&
+         !name.ends_with(".exp_avg_sq");
+}
+
+std::string best_name(const TensorSource& source, const std::string& name) {
+  return source.has(name + ".master") ? name + ".master" : name;
+}
+
 CheckpointSource::CheckpointSource(const std::string& step_dir, Digests digests)
     : reader_(step_dir, digests) {
   for (const TensorRecord& record : reader_.manifest().tensors) {

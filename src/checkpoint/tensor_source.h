@@ -56,6 +56,13 @@ class TensorSource {
   void read_into(const std::string& name, Interval range, at::Tensor out);
 };
 
+/// Whether a tensor is a parameter's weights, not its ".master", ".exp_avg" or
+/// ".exp_avg_sq", nor other state.
+bool is_weight(const TensorInfo& tensor);
+
+/// The most precise that a source has of a parameter: NAME.master, or NAME.
+std::string best_name(const TensorSource& source, const std::string& name);
+
 /// The tensors of a Switchyard checkpoint.
 class CheckpointSource : public TensorSource {
  public:

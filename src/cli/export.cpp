@@ -76,12 +76,10 @@ ExitCode run_export(const ExportFlags& flags, const Runtime& runtime) {
   options.shard_bytes = parse_size(flags.shard_size);
   const std::string out = without_slashes(flags.out);
   ModelSource model = open_model(flags.checkpoint);
-  const ModelConfig& numbers = model.config.model;
   options.family =
-      format ? *format : choose_family(imported_family(model.files), numbers, model.config.moe);
-  const ExportFacts facts{numbers, model.config.moe, model.config.data.sequence_length, model.files,
-                          model_receipt(model)};
-  const ExportSummary summary = export_model(*model.tensors, facts, options, out);
+      format ? *format
+             : choose_family(imported_family(model.files), model.config.model, model.config.moe);
+  const ExportSummary summary = export_model(*model.tensors, export_facts(model), options, out);
   if (!summary.warning.empty()) log_warning(summary.warning + ": none is written");
   print_once(runtime, describe(summary, options.family, out));
   return kExitOk;

@@ -66,8 +66,7 @@ ExitCode run_probe(const ProbeFlags& flags, const Runtime& runtime) {
     ModelSource model = open_model(flags.checkpoint);
     config = model.config;
     for (const auto& [name, shape] : layer_tensors(config, flags.layer)) {
-      const std::string master = name + ".master";
-      weights[name] = model.tensors->read(model.tensors->has(master) ? master : name);
+      weights[name] = model.tensors->read(best_name(*model.tensors, name));
     }
   }
   config.model.vocab_size = std::max<int64_t>(config.model.vocab_size, 1);  // the layer has none

@@ -82,9 +82,7 @@ void check(const UpcycleFlags& flags, const UpcycleOptions& options,
 void write_folder(ModelSource& model, Family family, const std::string& out) {
   ExportOptions options;
   options.family = family;
-  const ExportFacts facts{model.config.model, model.config.moe, model.config.data.sequence_length,
-                          model.files, model_receipt(model)};
-  const ExportSummary summary = export_model(*model.tensors, facts, options, out);
+  const ExportSummary summary = export_model(*model.tensors, export_facts(model), options, out);
   if (!summary.warning.empty()) log_warning(summary.warning + ": none is written");
 }
 

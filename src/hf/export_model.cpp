@@ -35,7 +35,7 @@ OutgoingTensor outgoing(const TensorSource& source, const ModelTensor& tensor,
   OutgoingTensor out{*name, tensor.name, stored.dtype, stored.shape};
   if (tensor.kind == "state" || !options.dtype) return out;
   out.dtype = dtype_name(*options.dtype);
-  if (options.dtype == at::kFloat && source.has(tensor.name + ".master")) out.origin += ".master";
+  if (options.dtype == at::kFloat) out.origin = best_name(source, tensor.name);
   return out;
 }
 

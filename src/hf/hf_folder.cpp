@@ -279,9 +279,8 @@ HfFolder::HfFolder(const std::string& path)
   }
 }
 
-std::vector<std::pair<std::string, std::string>> HfFolder::files() const {
-  std::vector<std::pair<std::string, std::string>> files = {
-      {"hf_config.json", read_file(path_ + "/" + kConfig, kMaxConfigBytes)}};
+NamedFiles HfFolder::files() const {
+  NamedFiles files = {{"hf_config.json", read_file(path_ + "/" + kConfig, kMaxConfigBytes)}};
   for (const char* name : {"generation_config.json", kTokenizer, "tokenizer_config.json",
                            "special_tokens_map.json", "chat_template.jinja"}) {
     if (path_exists(path_ + "/" + name)) {

@@ -3,9 +3,9 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
-#include <utility>
 #include <vector>
 
+#include "base/named_files.h"
 #include "base/safetensors.h"
 #include "checkpoint/tensor_source.h"
 #include "hf/family.h"
@@ -39,7 +39,7 @@ class HfFolder : public TensorSource {
   /// special_tokens_map.json, chat_template.jinja, as far as they are there, and, with a
   /// tokenizer.json, a meta.json (data/dataset_meta.h) that names it. Reads the tokenizer:
   /// one that is not built in is warned about.
-  std::vector<std::pair<std::string, std::string>> files() const;
+  NamedFiles files() const;
 
   const std::vector<TensorInfo>& tensors() const override { return tensors_; }
   using TensorSource::read;

@@ -124,13 +124,6 @@ std::string tokenizer_config(const NamedFiles& files, const std::string& tokeniz
 
 }  // namespace
 
-const std::string* find_file(const NamedFiles& files, const std::string& name) {
-  for (const auto& [there, contents] : files) {
-    if (there == name) return &contents;
-  }
-  return nullptr;
-}
-
 TokenizerFiles tokenizer_files(const NamedFiles& model_files) {
   TokenizerFiles made;
   const std::optional<DatasetMeta> meta = meta_of(model_files);

@@ -1,16 +1,10 @@
 #pragma once
 
 #include <string>
-#include <utility>
-#include <vector>
+
+#include "base/named_files.h"
 
 namespace switchyard {
-
-/// Files by name and contents.
-using NamedFiles = std::vector<std::pair<std::string, std::string>>;
-
-/// A file's contents, or null.
-const std::string* find_file(const NamedFiles& files, const std::string& name);
 
 /// The tokenizer of a Hugging Face folder.
 struct TokenizerFiles {

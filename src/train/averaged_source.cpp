@@ -21,16 +21,6 @@ std::string weight_of(const std::string& name) {
 
 }  // namespace
 
-bool is_weight(const TensorInfo& tensor) {
-  const std::string& name = tensor.name;
-  return tensor.kind != "state" && !name.ends_with(kMaster) && !name.ends_with(".exp_avg") &&
-         !name.ends_with(".exp_avg_sq");
-}
-
-std::string best_name(const TensorSource& source, const std::string& name) {
-  return source.has(name + kMaster) ? name + kMaster : name;
-}
-
 AveragedSource::AveragedSource(std::vector<TensorSource*> branches, std::vector<double> weights)
     : branches_(std::move(branches)), weights_(std::move(weights)) {
   TORCH_CHECK(!branches_.empty() && branches_.size() == weights_.size(),

@@ -39,11 +39,4 @@ class AveragedSource : public TensorSource {
   std::vector<TensorInfo> tensors_;
 };
 
-/// Whether a tensor is a parameter's weights, not its ".master", ".exp_avg" or
-/// ".exp_avg_sq", nor other state.
-bool is_weight(const TensorInfo& tensor);
-
-/// The most precise that a source has of a parameter: NAME.master, or NAME.
-std::string best_name(const TensorSource& source, const std::string& name);
-
 }  // namespace switchyard

@@ -1,6 +1,5 @@
 #include "train/checkpointer.h"
 
-#include <algorithm>
 #include <cstdio>
 
 #include "base/log.h"
@@ -23,18 +22,15 @@ std::string seconds_text(double seconds) {
 }  // namespace
 
 Checkpointer::Checkpointer(Session& session, const std::string& checkpoints_dir,
-                           std::string data_fingerprint,
-                           std::vector<std::pair<std::string, std::string>> files)
+                           std::string data_fingerprint, NamedFiles files)
     : session_(session),
       saver_(*session.mesh().world, saver_options(session.config().checkpoint, checkpoints_dir)),
       data_fingerprint_(std::move(data_fingerprint)),
       files_(std::move(files)) {}
 
-void Checkpointer::carry(const std::vector<std::pair<std::string, std::string>>& files) {
+void Checkpointer::carry(const NamedFiles& files) {
   for (const auto& file : files) {
-    const bool is_there =
-        std::ranges::any_of(files_, [&](const auto& ours) { return ours.first == file.first; });
-    if (!is_there) files_.push_back(file);
+    if (find_file(files_, file.first) == nullptr) files_.push_back(file);
   }
 }
 

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/named_files.h"
 #include "checkpoint/checkpoint_saver.h"
 #include "train/session.h"
 
@@ -21,7 +22,7 @@ class Checkpointer {
   /// `files`: what a checkpoint holds besides tensors and config (name, contents).
   /// `session` must outlive it.
   Checkpointer(Session& session, const std::string& checkpoints_dir, std::string data_fingerprint,
-               std::vector<std::pair<std::string, std::string>> files);
+               NamedFiles files);
 
   /// The session as it stands. In the background where the config wants it, after the
   /// save before has ended.
@@ -38,7 +39,7 @@ class Checkpointer {
 
   /// What the checkpoints that the run comes from hold beside tensors and config goes on
   /// into its own, but for names that it has files for already. Local.
-  void carry(const std::vector<std::pair<std::string, std::string>>& files);
+  void carry(const NamedFiles& files);
 
   /// Milliseconds that training has waited since the last call.
   double take_stall_ms() { return std::exchange(stall_ms_, 0.0); }
@@ -53,7 +54,7 @@ class Checkpointer {
   Session& session_;
   CheckpointSaver saver_;
   std::string data_fingerprint_;
-  std::vector<std::pair<std::string, std::string>> files_;
+  NamedFiles files_;
   std::string newest_;
   int64_t newest_step_ = -1;
   double stall_ms_ = 0;

@@ -25,17 +25,11 @@ struct LossSum {
 };
 
 LossSum loss_of(Session& session, const SampleBatch& samples, int64_t end_of_text) {
-  MicroBatch batch = make_micro_batch(samples, session.config(), end_of_text);
-  const Tensor valid_BS =
-      at::arange(samples.length).unsqueeze(0) < at::tensor(samples.valid, at::kLong).unsqueeze(1);
-  batch.input.valid_BS = valid_BS;
-  batch.input.mode = Mode::kEval;
-  batch.input.group_sequences = 1;
-  const Tensor targets_T =
-      batch.targets_T.masked_fill(valid_BS.flatten().logical_not(), kIgnoredTarget);
+  const MicroBatch batch = make_eval_batch(samples, session.config(), end_of_text);
   const DecoderOutput output = session.decoder().forward(batch.input);
-  const Tensor loss = cross_entropy_sum(session.decoder().logits(output.hidden_TD), targets_T);
-  return {loss.item<double>(), valid_BS.sum().item<int64_t>()};
+  const Tensor loss =
+      cross_entropy_sum(session.decoder().logits(output.hidden_TD), batch.targets_T);
+  return {loss.item<double>(), batch.input.valid_BS.sum().item<int64_t>()};
 }
 
 /// Ids that the embedding does not have would end in a crash far from their cause.

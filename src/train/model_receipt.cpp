@@ -34,4 +34,9 @@ std::string model_receipt(const ModelSource& model) {
   return text;
 }
 
+ExportFacts export_facts(const ModelSource& model) {
+  return {model.config.model, model.config.moe, model.config.data.sequence_length, model.files,
+          model_receipt(model)};
+}
+
 }  // namespace switchyard

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "hf/export_model.h"
 #include "train/model_source.h"
 
 namespace switchyard {
@@ -10,5 +11,8 @@ namespace switchyard {
 /// fingerprint and the config of its training, and receipt.json where one is among its
 /// files (upcycling writes it). A model that was imported and not trained says so.
 std::string model_receipt(const ModelSource& model);
+
+/// What export_model writes beside the tensors, receipt included.
+ExportFacts export_facts(const ModelSource& model);
 
 }  // namespace switchyard

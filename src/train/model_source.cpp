@@ -45,13 +45,6 @@ ModelSource open_step(const std::string& step_dir) {
 
 }  // namespace
 
-const std::string* ModelSource::file(const std::string& name) const {
-  for (const auto& [there, contents] : files) {
-    if (there == name) return &contents;
-  }
-  return nullptr;
-}
-
 ModelSource open_model(const std::string& checkpoint) {
   ModelSource model = is_hf_folder(checkpoint) ? open_folder(checkpoint)
                                                : open_step(resolve_checkpoint(checkpoint));

@@ -4,9 +4,9 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
+#include "base/named_files.h"
 #include "checkpoint/tensor_source.h"
 #include "config/run_config.h"
 #include "data/dataset_meta.h"
@@ -23,11 +23,11 @@ struct ModelSource {
   std::optional<DatasetMeta> meta;  // its tokenizer; none: it came without
   /// What travels with the model, name and contents: meta.json and the tokenizer's files,
   /// Hugging Face's own (hf/hf_folder.h), "receipt.json" (how it was made).
-  std::vector<std::pair<std::string, std::string>> files;
+  NamedFiles files;
 
   const std::string& path() const { return tensors->path(); }
   /// A file's contents, or null.
-  const std::string* file(const std::string& name) const;
+  const std::string* file(const std::string& name) const { return find_file(files, name); }
 };
 
 /// Opens what a checkpoint argument names: a step folder, a run folder (its latest), or a

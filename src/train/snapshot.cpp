@@ -67,7 +67,7 @@ void load_part(ParameterStore& store, TensorSource& source, const PlacedPart& pl
   check_shape(source, placed.part);
   ParameterStore::Buffer& buffer = store.buffer(placed.kind);
   const std::string& name = placed.part.name;
-  const std::string best = source.has(name + ".master") ? name + ".master" : name;
+  const std::string best = best_name(source, name);
   // Where the weights were bfloat16 they are their master rounded: half of the bytes.
   source.read_into(buffer.master.defined() ? name : best, {0, placed.range.size()},
                    buffer.weights.narrow(0, placed.range.begin, placed.range.size()));
@@ -155,7 +155,7 @@ std::vector<OwnedSlice> owned_slices(Session& session, SliceOf what) {
 }
 
 CheckpointInfo snapshot_info(Session& session, const std::string& data_fingerprint,
-                             const std::vector<std::pair<std::string, std::string>>& files) {
+                             const NamedFiles& files) {
   CheckpointInfo info;
   info.step = session.progress().step;
   info.cursor = session.progress().cursor;
@@ -170,8 +170,7 @@ CheckpointInfo snapshot_info(Session& session, const std::string& data_fingerpri
 }
 
 void save_snapshot(Session& session, const std::string& checkpoints_dir,
-                   const std::string& data_fingerprint,
-                   const std::vector<std::pair<std::string, std::string>>& files) {
+                   const std::string& data_fingerprint, const NamedFiles& files) {
   save_checkpoint(*session.mesh().world, checkpoints_dir,
                   snapshot_info(session, data_fingerprint, files),
                   owned_slices(session, SliceOf::kState));

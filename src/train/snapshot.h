@@ -1,9 +1,9 @@
 #pragma once
 
 #include <string>
-#include <utility>
 #include <vector>
 
+#include "base/named_files.h"
 #include "checkpoint/checkpoint_reader.h"
 #include "checkpoint/save_checkpoint.h"
 #include "checkpoint/tensor_source.h"
@@ -24,13 +24,12 @@ std::vector<OwnedSlice> owned_slices(Session& session, SliceOf what);
 /// What a checkpoint of the session as it stands says besides its tensors: progress,
 /// layout, the resolved config, and `files` (name, contents). Local.
 CheckpointInfo snapshot_info(Session& session, const std::string& data_fingerprint,
-                             const std::vector<std::pair<std::string, std::string>>& files);
+                             const NamedFiles& files);
 
 /// Writes checkpoints_dir/step-%08d with all that a run needs to go on: kState's slices
 /// and snapshot_info. Collective over the world.
 void save_snapshot(Session& session, const std::string& checkpoints_dir,
-                   const std::string& data_fingerprint,
-                   const std::vector<std::pair<std::string, std::string>>& files);
+                   const std::string& data_fingerprint, const NamedFiles& files);
 
 /// What to take from a checkpoint: everything to go on with the run, or only the
 /// weights (and router state) to start another.

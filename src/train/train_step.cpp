@@ -135,6 +135,18 @@ MicroBatch make_micro_batch(const SampleBatch& samples, const RunConfig& config,
   return batch;
 }
 
+MicroBatch make_eval_batch(const SampleBatch& samples, const RunConfig& config,
+                           int64_t end_of_text) {
+  MicroBatch batch = make_micro_batch(samples, config, end_of_text);
+  batch.input.valid_BS =
+      at::arange(samples.length).unsqueeze(0) < at::tensor(samples.valid, at::kLong).unsqueeze(1);
+  batch.input.mode = Mode::kEval;
+  batch.input.group_sequences = 1;
+  batch.targets_T = batch.targets_T.masked_fill(  // not in place: it may be a view of the inputs
+      batch.input.valid_BS.flatten().logical_not(), kIgnoredTarget);
+  return batch;
+}
+
 std::vector<MicroBatch> read_step(const Session& session, const TrainingData& data) {
   const int64_t micro = session.config().train.micro_batch_size;
   const int64_t rank_offset = session.mesh().world->rank() * session.sequences_per_rank();

@@ -45,6 +45,11 @@ struct MicroBatch {
 MicroBatch make_micro_batch(const SampleBatch& samples, const RunConfig& config,
                             int64_t end_of_text);
 
+/// The same to be evaluated: capacity as in evaluation and per sequence, and what is behind
+/// the end of a sequence (`samples.valid`) neither routed nor a target.
+MicroBatch make_eval_batch(const SampleBatch& samples, const RunConfig& config,
+                           int64_t end_of_text);
+
 /// This rank's micro-batches of the next global batch, from sample
 /// `progress().cursor` on: rank r takes the r-th of W equal runs of samples. Local.
 std::vector<MicroBatch> read_step(const Session& session, const TrainingData& data);

@@ -32,10 +32,9 @@ namespace {
 
 /// What a checkpoint needs of the data folder to turn text into tokens: meta.json
 /// and the tokenizer's files, under their own names.
-std::vector<std::pair<std::string, std::string>> tokenizer_files(const DataConfig& data) {
+NamedFiles tokenizer_files(const DataConfig& data) {
   const std::string& dir = data.path.front().path;
-  std::vector<std::pair<std::string, std::string>> files = {
-      {"meta.json", read_file(dir + "/meta.json")}};
+  NamedFiles files = {{"meta.json", read_file(dir + "/meta.json")}};
   for (const std::string& name : dataset_tokenizer_files(dir, read_dataset_meta(dir))) {
     files.emplace_back(name, read_file(dir + "/" + name));
   }
@@ -79,11 +78,9 @@ class Trainer {
   std::unique_ptr<Watchdog> watchdog_;
 };
 
-/// The config with everything resolved that the data decides. With `load_from`
-/// some of the model's keys were left open until now.
+/// The config with everything resolved that the data decides.
 RunConfig resolved(RunConfig config, const TrainingData& data, int world_size) {
   resolve_vocabulary(config.model, data.vocab_size());
-  resolve_autos(config.model);
   std::string errors;
   for (const std::string& error : validate(config, world_size))
     errors += (errors.empty() ? "" : "\n") + error;

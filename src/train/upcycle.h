@@ -55,7 +55,7 @@ struct UpcycledModel {
 };
 
 /// Throws ConfigError when the options do not fit the sources: a model that has experts
-/// already, sources of different architecture (the first difference is named) or
+/// already, sources of different architecture (every difference is named) or
 /// tokenizers, a dense width that G does not divide, layers that are not there, moments
 /// that a source lacks; DataError when a tensor is missing.
 UpcycledModel upcycle(const std::vector<ModelSource>& sources, const UpcycleOptions& options);

@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "config/join.h"
 #include "loss/cross_entropy.h"
 #include "metrics/console.h"
 #include "model/model_size.h"
@@ -62,18 +63,13 @@ Trial try_model(const Runtime& runtime, RunConfig config, TensorSource& tensors,
   load_tensors(session, tensors, Restore::kWeights);
   const c10::NoGradGuard no_grad;
   const SampleBatch samples = sequences_of(sample, runtime.rank(), runtime.world_size());
-  MicroBatch batch = make_micro_batch(samples, session.config(), sample.eos);
-  const Tensor valid_BS =
-      at::arange(samples.length).unsqueeze(0) < at::tensor(samples.valid, at::kLong).unsqueeze(1);
-  batch.input.valid_BS = valid_BS;
-  batch.input.mode = Mode::kEval;
-  batch.input.group_sequences = 1;
+  const MicroBatch batch = make_eval_batch(samples, session.config(), sample.eos);
+  const Tensor& valid_BS = batch.input.valid_BS;
   const Tensor logits_TV =
       session.decoder().logits(session.decoder().forward(batch.input).hidden_TD);
-  const Tensor targets_T =
-      batch.targets_T.masked_fill(valid_BS.flatten().logical_not(), kIgnoredTarget);
   return {logits_TV.to(at::kFloat).masked_fill(valid_BS.reshape({-1, 1}).logical_not(), 0),
-          cross_entropy_sum(logits_TV, targets_T).item<double>(), valid_BS.sum().item<int64_t>()};
+          cross_entropy_sum(logits_TV, batch.targets_T).item<double>(),
+          valid_BS.sum().item<int64_t>()};
 }
 
 /// Sums over the job. Collective.
@@ -141,12 +137,6 @@ std::string number(const char* format, double value) {
   return text;
 }
 
-std::string joined(const ordered_json& texts, const char* between) {
-  std::string all;
-  for (const auto& text : texts) all += (all.empty() ? "" : between) + text.get<std::string>();
-  return all;
-}
-
 }  // namespace
 
 UpcycleReceipt measure_receipt(const Runtime& runtime, const std::vector<ModelSource>& sources,
@@ -208,9 +198,10 @@ std::string receipt_text(const ordered_json& receipt) {
     return number(format, receipt.at(key).get<double>());
   };
   const std::string made = "method       " + receipt.at("method").get<std::string>() + " of " +
-                           joined(receipt.at("sources"), ", ") + "\nparameters   " +
-                           count("parameters_before") + " -> " + count("parameters_total") +
-                           ", active per token " + count("parameters_active") + "\n";
+                           join(receipt.at("sources").get<std::vector<std::string>>(), ", ") +
+                           "\nparameters   " + count("parameters_before") + " -> " +
+                           count("parameters_total") + ", active per token " +
+                           count("parameters_active") + "\n";
   if (!receipt.contains("sample")) return made + "sample       none: not measured\n";
   return made + "sample       " + count("tokens") +
          " tokens: " + receipt.at("sample").get<std::string>() + "\nloss         " +
