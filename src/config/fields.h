@@ -102,12 +102,116 @@ void describe(Visitor& visit, Section& model) {
         "Use the embedding table as the output projection too.");
 }
 
+template <typename Visitor, SectionOf<NoisyTopKConfig> Section>
+void describe(Visitor& visit, Section& noisy) {
+  visit("noise_eps", noisy.noise_eps, at_least(0),
+        "Least standard deviation of the learned noise on the logits.");
+  visit("groups", noisy.groups, count(1),
+        "First level of a hierarchical mixture: groups of experts, each with a gate of its own. "
+        "1: flat.");
+  visit("groups_per_token", noisy.groups_per_token, count(1),
+        "Hierarchical: groups that a token goes to; in each it takes moe.top_k / this experts.");
+}
+
+template <typename Visitor, SectionOf<ExpertChoiceConfig> Section>
+void describe(Visitor& visit, Section& choice) {
+  visit("capacity_factor", choice.capacity_factor, above(0).or_null("moe.top_k"),
+        "Experts per token on average: each expert takes this * tokens / experts of a routing "
+        "group.");
+  visit("max_experts_per_token", choice.max_experts_per_token, count(1).or_null("any number"),
+        "Most experts that may take one token.");
+}
+
+template <typename Visitor, SectionOf<BaseConfig> Section>
+void describe(Visitor& visit, Section& base) {
+  visit("epsilon", base.epsilon, above(0),
+        "How far from the best assignment the auction may stop, per token, relative to the spread "
+        "of the scores.");
+}
+
+template <typename Visitor, SectionOf<SinkhornConfig> Section>
+void describe(Visitor& visit, Section& sinkhorn) {
+  visit("iterations", sinkhorn.iterations, count(1), "Rounds of normalising rows and columns.");
+}
+
+template <typename Visitor, SectionOf<ReinforceConfig> Section>
+void describe(Visitor& visit, Section& reinforce) {
+  visit("coef", reinforce.coef, at_least(0), "Weight of the policy gradient in the loss.");
+  visit("baseline_decay", reinforce.baseline_decay, share_below(1),
+        "How much of the running mean loss, the baseline, a step keeps.");
+}
+
+template <typename Visitor, SectionOf<HashConfig> Section>
+void describe(Visitor& visit, Section& hash) {
+  visit("method", hash.method, one_of({"random", "balanced", "bigram", "previous", "position"}),
+        "What is hashed: the token; the token, with frequent ones spread over the experts; the "
+        "token and the one before; the one before; or the position.");
+  visit("parts", hash.parts, count(1),
+        "MultiHash: the experts are split into so many parts, each with a hash of its own that "
+        "chooses one expert. Must be moe.top_k.");
+}
+
+template <typename Visitor, SectionOf<DSelectKConfig> Section>
+void describe(Visitor& visit, Section& dselect) {
+  visit("gamma", dselect.gamma, above(0),
+        "Width of the smooth step: wider learns longer before it decides.");
+  visit("entropy_coef", dselect.entropy_coef, at_least(0),
+        "Weight of the selectors' entropy in the loss, which makes them decide.");
+}
+
+template <typename Visitor, SectionOf<SparseOtConfig> Section>
+void describe(Visitor& visit, Section& sparse_ot) {
+  visit("gamma", sparse_ot.gamma, above(0), "Weight of the plan's quadratic penalty.");
+  visit("iterations", sparse_ot.iterations, count(1), "Adam steps on the dual variables.");
+  visit("lr", sparse_ot.lr, above(0), "Their learning rate.");
+  visit("limit", sparse_ot.limit, one_of({"expert", "token"}),
+        "Whose nonzeros are limited: an expert takes so many tokens, or a token so many experts.");
+  visit("weights", sparse_ot.weights, one_of({"softmax", "plan"}),
+        "What scales the experts' outputs.");
+}
+
+template <typename Visitor, SectionOf<RecurrentConfig> Section>
+void describe(Visitor& visit, Section& recurrent) {
+  visit("hidden_size", recurrent.hidden_size, count(1),
+        "Width of the recurrent state that a token carries from layer to layer.");
+}
+
+template <typename Visitor, SectionOf<SparseMixerConfig> Section>
+void describe(Visitor& visit, Section& mixer) {
+  visit("eps", mixer.eps, share_below(1),
+        "Half of the relative distance to the best logit beyond which an expert is out.");
+  visit("version", mixer.version, one_of({"v2", "v2_star"}),
+        "The estimator as published, or with the paper's correction.");
+  visit("expert_gradient", mixer.expert_gradient, one_of({"algorithm1", "scaled"}),
+        "Whether the random scale acts on the output's value alone (the paper's algorithm 1) or "
+        "on the experts' gradient too (transformers).");
+}
+
+template <typename Visitor, SectionOf<DenseTrainingConfig> Section>
+void describe(Visitor& visit, Section& dense) {
+  visit("inference", dense.inference, one_of({"top_k", "threshold", "all"}),
+        "Experts in evaluation and generation: the best top_k, those above a threshold, or all.");
+  visit("threshold", dense.threshold, between(0, 1),
+        "inference threshold: least probability of an expert that is used.");
+}
+
+template <typename Visitor, SectionOf<SequenceConfig> Section>
+void describe(Visitor& visit, Section& sequence) {
+  visit("clusters", sequence.clusters, count(1), "Domains that have an embedding.");
+  visit("embedding_size", sequence.embedding_size, count(1), "Width of a cluster's embedding.");
+  visit("temperature", sequence.temperature, above(0),
+        "Divides the logits: lower decides more sharply.");
+}
+
 template <typename Visitor, SectionOf<RouterConfig> Section>
 void describe(Visitor& visit, Section& router) {
-  visit("type", router.type, one_of({"topk", "switch", "gshard"}),
+  visit("type", router.type,
+        one_of({"topk", "switch", "gshard", "group_limited", "noisy_topk", "expert_choice", "base",
+                "sinkhorn", "reinforce", "hash", "dselect_k", "sparse_ot", "attention", "recurrent",
+                "sparsemixer", "dense_training", "domain", "sequence"}),
         "topk: the K best experts (Mixtral, DeepSeek, Qwen). switch: the best one, weighted by "
         "its probability; needs top_k 1. gshard: the best, and the second by "
-        "second_expert_policy; needs top_k 2.");
+        "second_expert_policy; needs top_k 2. The others: docs/routers.md.");
   visit("score", router.score, one_of({"softmax", "sigmoid"}),
         "What turns the router's logits into weights (gshard: always softmax).");
   visit("normalize", router.normalize, anything(),
@@ -117,6 +221,21 @@ void describe(Visitor& visit, Section& router) {
   visit("jitter_eps", router.jitter_eps, share_below(1),
         "The router's input is multiplied by uniform draws from 1-eps to 1+eps in training "
         "(Switch: 0.01). 0: off.");
+  visit("noise_std", router.noise_std, at_least(0),
+        "Standard deviation of normal noise on the logits in training (V-MoE: 1 / num_experts). "
+        "0: off.");
+  visit("logit_normalization", router.logit_normalization, at_least(0),
+        "A token's logits are brought to mean 0 and this standard deviation (Skywork: 1). 0: off.");
+  visit("expert_dropout", router.expert_dropout, share_below(1),
+        "Share of the experts that a token cannot choose in training (sigma-MoE: 0.1).");
+  visit("exploration", router.exploration, one_of({"argmax", "sample", "input_dropout"}),
+        "switch, in training: take the best expert, draw one from the probabilities, or take the "
+        "best of an input with dropout.");
+  visit("input_dropout", router.input_dropout, share_below(1),
+        "switch: the share that exploration input_dropout drops.");
+  visit("reroute_choices", router.reroute_choices, count(0),
+        "Next best experts that are tried for a token whose expert is full (no token left "
+        "behind: 4). Needs a capacity. 0: off.");
   visit("selection_bias", router.selection_bias, anything(),
         "Balance without a loss: a bias per expert, added for the choice only and moved after "
         "each step towards even load. Set moe.balance to [] with it, or its coef low. Not with "
@@ -140,6 +259,22 @@ void describe(Visitor& visit, Section& router) {
   visit("normalize_gate", router.normalize_gate, one_of({"before_drop", "after_drop"}),
         "gshard: make the two weights sum to 1 before or after tokens over capacity are "
         "dropped.");
+  visit.section("noisy_topk", router.noisy_topk,
+                "Sparsely gated mixture with learned noise (Shazeer et al.).");
+  visit.section("expert_choice", router.expert_choice,
+                "Experts choose their tokens (Zhou et al.).");
+  visit.section("base", router.base, "Balanced assignment (BASE layers).");
+  visit.section("sinkhorn", router.sinkhorn, "Sinkhorn-balanced choices (S-BASE).");
+  visit.section("reinforce", router.reinforce, "Choices learned by policy gradient (RL-R).");
+  visit.section("hash", router.hash, "Choices by a hash of the token (Hash layers).");
+  visit.section("dselect_k", router.dselect_k, "Smooth selectors that grow sparse (DSelect-k).");
+  visit.section("sparse_ot", router.sparse_ot, "Sparsity-constrained optimal transport.");
+  visit.section("recurrent", router.recurrent, "A recurrent state over the layers (RMoE).");
+  visit.section("sparsemixer", router.sparsemixer,
+                "Sampled experts with an estimated gradient (GRIN).");
+  visit.section("dense_training", router.dense_training,
+                "All experts in training, few in inference (DS-MoE).");
+  visit.section("sequence", router.sequence, "One choice per sequence, by its cluster (MoCLE).");
 }
 
 template <typename Visitor, SectionOf<CapacityConfig> Section>
@@ -152,10 +287,17 @@ void describe(Visitor& visit, Section& capacity) {
   visit("scope", capacity.scope, one_of({"group", "rank"}),
         "What the slots are counted over: a routing group (moe.group_sequences), or all tokens "
         "of a rank, for comparison only: the model then depends on the layout.");
-  visit("priority", capacity.priority, one_of({"position", "choice", "probability", "random"}),
+  visit("priority", capacity.priority,
+        one_of({"position", "choice", "probability", "probability_sum", "random"}),
         "Who gets a slot first: earlier tokens (causal), first choices before second ones, "
-        "higher probabilities, or a draw. All but position look at later tokens and need "
+        "tokens whose best choice (or all choices together) is more probable, or a draw. All but "
+        "position look at later tokens and need "
         "moe.allow_noncausal. gshard always takes choice.");
+  visit("device_factor", capacity.device_factor, above(0).or_null("no budget"),
+        "Slots of each of the router.n_group groups of experts together, relative to an even "
+        "load, in training: over it, the least probable choices are dropped (DeepSeek-V2: 1.0).");
+  visit("protected_fraction", capacity.protected_fraction, between(0, 1),
+        "device_factor: share of the sequences that it never drops from (DeepSeek-V2: 0.1).");
   visit("round", capacity.round, one_of({"ceil", "floor", "nearest"}),
         "How factor * K * tokens / experts becomes a whole number of slots.");
   visit("counts_k", capacity.counts_k, anything(),
@@ -165,12 +307,23 @@ void describe(Visitor& visit, Section& capacity) {
         "Slots are rounded up to a multiple of this.");
 }
 
+template <typename Visitor, SectionOf<AdaptiveConfig> Section>
+void describe(Visitor& visit, Section& adaptive) {
+  visit("rate", adaptive.rate, at_least(0),
+        "Coefficient per share of dropped tokens (Skywork-MoE: 0.2). 0: the coefficient stays.");
+  visit("beta", adaptive.beta, share_below(1), "How much of the coefficient a step keeps.");
+  visit("max", adaptive.max, at_least(0), "Largest coefficient that it moves towards.");
+}
+
 template <typename Visitor, SectionOf<BalanceConfig> Section>
 void describe(Visitor& visit, Section& balance) {
-  visit("type", balance.type, one_of({"switch", "gshard", "topk", "hf"}),
+  visit("type", balance.type,
+        one_of({"switch", "gshard", "topk", "hf", "sequence", "importance", "load", "expert",
+                "device", "communication", "entropy", "local_entropy", "global_entropy",
+                "sparsity_l1", "mean_importance", "mutual_information"}),
         "switch: first choices (Switch eq. 4). gshard: the same, by group (GShard). topk: all K "
         "choices, 1 at balance (MegaBlocks, DeepSeek). hf: all K choices, over all layers at "
-        "once, K at balance (transformers).");
+        "once, K at balance (transformers). The others: docs/routers.md.");
   visit("coef", balance.coef, at_least(0), "Weight in the loss. 0: measured, not trained.");
   visit("scope", balance.scope, one_of({"group", "global", "global_lagged", "micro_batch"}),
         "Tokens over which the load is counted: a routing group; the whole step (under "
@@ -178,6 +331,13 @@ void describe(Visitor& visit, Section& balance) {
         "micro-step, which depends on the layout.");
   visit("layer_reduce", balance.layer_reduce, one_of({"mean", "sum"}),
         "Over the MoE layers. hf ignores it.");
+  visit("threshold", balance.threshold, at_least(0),
+        "global_entropy: the entropy in nats from which on the loss is 0, ln of the experts that "
+        "are enough (LIMoE). 0: always at work.");
+  visit("domain", balance.domain, count(0).or_null("all tokens"),
+        "Only tokens of this source of data.path, counted from 0 (LIMoE's modalities).");
+  visit.section("adaptive", balance.adaptive,
+                "A coefficient per layer that follows the share of dropped tokens (Skywork-MoE).");
 }
 
 template <typename Visitor, SectionOf<ZLossConfig> Section>
@@ -209,6 +369,9 @@ void describe(Visitor& visit, Section& moe) {
         "from training.");
   visit("expert_dropout", moe.expert_dropout, share_below(1),
         "Dropout inside the experts (Switch, fine-tuning: 0.4).");
+  visit("expert_init", moe.expert_init, one_of({"independent", "identical", "zero_output"}),
+        "How experts start: each with draws of its own, all alike (V-MoE), or with an output of "
+        "zero (BASE).");
   visit("group_sequences", moe.group_sequences, count(1),
         "Consecutive sequences that form a routing group: the unit of capacity and of the "
         "balance loss. Must divide train.micro_batch_size.");

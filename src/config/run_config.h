@@ -67,13 +67,94 @@ struct ModelConfig {
   bool operator==(const ModelConfig&) const = default;
 };
 
+struct NoisyTopKConfig {
+  double noise_eps = 0.01;
+  int64_t groups = 1;            // of a hierarchical mixture; 1: flat
+  int64_t groups_per_token = 1;  // hierarchical: k of the first level
+  bool operator==(const NoisyTopKConfig&) const = default;
+};
+
+struct ExpertChoiceConfig {
+  std::optional<double> capacity_factor;         // none: moe.top_k
+  std::optional<int64_t> max_experts_per_token;  // none: any number
+  bool operator==(const ExpertChoiceConfig&) const = default;
+};
+
+struct BaseConfig {
+  double epsilon = 1e-3;
+  bool operator==(const BaseConfig&) const = default;
+};
+
+struct SinkhornConfig {
+  int64_t iterations = 3;
+  bool operator==(const SinkhornConfig&) const = default;
+};
+
+struct ReinforceConfig {
+  double coef = 1.0;
+  double baseline_decay = 0.9;
+  bool operator==(const ReinforceConfig&) const = default;
+};
+
+struct HashConfig {
+  std::string method = "random";  // random | balanced | bigram | previous | position
+  int64_t parts = 1;              // MultiHash: experts are split into so many parts
+  bool operator==(const HashConfig&) const = default;
+};
+
+struct DSelectKConfig {
+  double gamma = 1.0;
+  double entropy_coef = 1e-6;
+  bool operator==(const DSelectKConfig&) const = default;
+};
+
+struct SparseOtConfig {
+  double gamma = 1.0;
+  int64_t iterations = 20;
+  double lr = 0.01;
+  std::string limit = "expert";     // expert | token: whose nonzeros are limited
+  std::string weights = "softmax";  // softmax | plan
+  bool operator==(const SparseOtConfig&) const = default;
+};
+
+struct RecurrentConfig {
+  int64_t hidden_size = 256;
+  bool operator==(const RecurrentConfig&) const = default;
+};
+
+struct SparseMixerConfig {
+  double eps = 0.01;
+  std::string version = "v2";                  // v2 | v2_star
+  std::string expert_gradient = "algorithm1";  // algorithm1 | scaled
+  bool operator==(const SparseMixerConfig&) const = default;
+};
+
+struct DenseTrainingConfig {
+  std::string inference = "top_k";  // top_k | threshold | all
+  double threshold = 0.1;
+  bool operator==(const DenseTrainingConfig&) const = default;
+};
+
+struct SequenceConfig {
+  int64_t clusters = 64;
+  int64_t embedding_size = 64;
+  double temperature = 0.05;
+  bool operator==(const SequenceConfig&) const = default;
+};
+
 struct RouterConfig {
-  std::string type = "topk";      // topk | switch | gshard
+  std::string type = "topk";      // the words are in fields.h, the classes in moe/factory.cpp
   std::string score = "softmax";  // softmax | sigmoid
   bool normalize = true;
   double scaling_factor = 1.0;
   double jitter_eps = 0.0;
-  bool selection_bias = false;  // loss-free balancing: bias added for the choice only
+  double noise_std = 0.0;
+  double logit_normalization = 0.0;    // 0: off
+  double expert_dropout = 0.0;         // whole experts hidden from the choice
+  std::string exploration = "argmax";  // switch: argmax | sample | input_dropout
+  double input_dropout = 0.1;          // switch: of exploration input_dropout
+  int64_t reroute_choices = 0;         // further choices for a token that found no slot
+  bool selection_bias = false;         // loss-free balancing: bias added for the choice only
   double bias_update_rate = 0.001;
   int64_t n_group = 1;
   int64_t topk_group = 1;
@@ -82,6 +163,18 @@ struct RouterConfig {
       "random";  // gshard: all | none | random | threshold | sampling
   double second_threshold = 0.2;
   std::string normalize_gate = "before_drop";  // gshard: before_drop | after_drop
+  NoisyTopKConfig noisy_topk = {};
+  ExpertChoiceConfig expert_choice = {};
+  BaseConfig base = {};
+  SinkhornConfig sinkhorn = {};
+  ReinforceConfig reinforce = {};
+  HashConfig hash = {};
+  DSelectKConfig dselect_k = {};
+  SparseOtConfig sparse_ot = {};
+  RecurrentConfig recurrent = {};
+  SparseMixerConfig sparsemixer = {};
+  DenseTrainingConfig dense_training = {};
+  SequenceConfig sequence = {};
   bool operator==(const RouterConfig&) const = default;
 };
 
@@ -89,19 +182,32 @@ struct CapacityConfig {
   std::optional<double> factor;       // none: dropless
   std::optional<double> eval_factor;  // none: dropless in evaluation and generation
   std::string scope = "group";        // group | rank
-  std::string priority = "position";  // position | choice | probability | random
-  std::string round = "ceil";         // ceil | floor | nearest
+  std::string priority = "position";  // position | choice | probability | probability_sum | random
+  std::optional<double> device_factor = {};  // none: no budget per group of experts
+  double protected_fraction = 0.0;  // device_factor: share of the sequences that never drop
+  std::string round = "ceil";       // ceil | floor | nearest
   bool counts_k = true;
   int64_t min = 4;
   int64_t multiple_of = 1;
   bool operator==(const CapacityConfig&) const = default;
 };
 
+/// A coefficient that follows the share of dropped tokens (Skywork-MoE).
+struct AdaptiveConfig {
+  double rate = 0.0;  // 0: off
+  double beta = 0.99;
+  double max = 0.01;
+  bool operator==(const AdaptiveConfig&) const = default;
+};
+
 struct BalanceConfig {
-  std::string type = "switch";  // switch | gshard | topk | hf
+  std::string type = "switch";  // the words are in fields.h, the formulas in loss/
   double coef = 0.01;
-  std::string scope = "group";        // group | global | global_lagged | micro_batch
-  std::string layer_reduce = "mean";  // mean | sum
+  std::string scope = "group";         // group | global | global_lagged | micro_batch
+  std::string layer_reduce = "mean";   // mean | sum
+  double threshold = 0.0;              // global_entropy: experts at least, as a natural logarithm
+  std::optional<int64_t> domain = {};  // none: all tokens
+  AdaptiveConfig adaptive = {};
   bool operator==(const BalanceConfig&) const = default;
 };
 
@@ -125,6 +231,7 @@ struct MoeConfig {
   int64_t expert_intermediate_size = 512;
   bool allow_noncausal = false;
   double expert_dropout = 0.0;
+  std::string expert_init = "independent";  // independent | identical | zero_output
   int64_t group_sequences = 1;
   RouterConfig router;
   CapacityConfig capacity;

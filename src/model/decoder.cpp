@@ -50,7 +50,7 @@ DecoderOutput Decoder::forward(const DecoderInput& input, KvCache* cache) const 
   const int64_t D = config_.hidden_size;
   if (cache != nullptr) cache->layers.resize(layers_.size());
   const AttentionContext attention = attention_context(input, cache != nullptr ? cache->length : 0);
-  const TokenContext context = token_context(input);
+  TokenContext context = token_context(input, cache);
 
   DecoderOutput output;
   Tensor h_BSD = dropout(at::embedding(embedding_VD_, input.tokens_BS), "embedding", 0, context);
@@ -68,6 +68,7 @@ DecoderOutput Decoder::forward(const DecoderInput& input, KvCache* cache) const 
     if (layer.moe) {
       MoeOutput moe = layer.moe->forward(x_TD, context);
       y_TD = moe.y_TD;
+      context.memory_TP = moe.record.memory_TP;
       output.routers.push_back(std::move(moe.record));
     } else {
       y_TD = layer.dense->forward(x_TD);
@@ -75,7 +76,10 @@ DecoderOutput Decoder::forward(const DecoderInput& input, KvCache* cache) const 
     h_BSD = h_BSD + dropout(y_TD.view(h_BSD.sizes()), "feed_forward", index, context);
   }
   output.hidden_TD = rms_norm(h_BSD, norm_D_, config_.rms_norm_eps).view({-1, D});
-  if (cache != nullptr) cache->length += input.tokens_BS.size(1);
+  if (cache != nullptr) {
+    cache->length += input.tokens_BS.size(1);
+    cache->last_tokens_B = input.tokens_BS.select(1, -1);
+  }
   return output;
 }
 
@@ -97,7 +101,7 @@ AttentionContext Decoder::attention_context(const DecoderInput& input, int64_t p
   return context;
 }
 
-TokenContext Decoder::token_context(const DecoderInput& input) const {
+TokenContext Decoder::token_context(const DecoderInput& input, const KvCache* cache) const {
   const int64_t B = input.tokens_BS.size(0), S = input.tokens_BS.size(1);
   TokenContext context;
   context.mode = input.mode;
@@ -107,6 +111,13 @@ TokenContext Decoder::token_context(const DecoderInput& input) const {
   context.order_B = input.order_B.defined() ? input.order_B : at::arange(B, at::kLong);
   context.tokens_T = input.tokens_BS.reshape({-1});
   if (input.valid_BS.defined()) context.valid_T = input.valid_BS.reshape({-1});
+  if (input.domains_B.defined()) context.domains_T = input.domains_B.repeat_interleave(S);
+  const bool goes_on = cache != nullptr && cache->length > 0;
+  const Tensor before_B1 =
+      goes_on ? cache->last_tokens_B.unsqueeze(1) : at::full({B, 1}, -1, at::kLong);
+  context.previous_T =
+      at::cat({before_B1, input.tokens_BS}, /*dim=*/1).narrow(1, 0, S).reshape({-1});
+  context.first_position = goes_on ? cache->length : 0;
   return context;
 }
 
@@ -117,16 +128,27 @@ Tensor Decoder::dropout(const Tensor& x_BSD, const char* place, int64_t layer,
   return counter_dropout(x_BSD, config_.dropout, context.seed, purpose, context.order_B);
 }
 
-std::vector<std::pair<std::string, Tensor>> Decoder::selection_biases() const {
-  std::vector<std::pair<std::string, Tensor>> biases;
+NamedState Decoder::router_state() const {
+  NamedState all;
   for (const int64_t l : moe_layers_) {
-    const Tensor bias = layers_[l].moe->selection_bias();
-    if (bias.defined()) {
-      biases.emplace_back("model.layers." + std::to_string(l) + ".mlp.gate.e_score_correction_bias",
-                          bias);
-    }
+    for (auto& named : layers_[l].moe->state()) all.push_back(std::move(named));
   }
-  return biases;
+  return all;
+}
+
+void Decoder::update_router_state(const std::vector<RouterStep>& steps) {
+  for (size_t i = 0; i < moe_layers_.size(); ++i) {
+    layers_[moe_layers_[i]].moe->update_state(steps.at(i));
+  }
+}
+
+bool Decoder::wants_token_counts() const {
+  return std::ranges::any_of(
+      moe_layers_, [&](int64_t l) { return layers_[l].moe->router().wants_token_counts(); });
+}
+
+void Decoder::use_token_counts(const Tensor& counts_V) {
+  for (const int64_t l : moe_layers_) layers_[l].moe->use_token_counts(counts_V);
 }
 
 int64_t Decoder::num_moe_layers() const { return static_cast<int64_t>(moe_layers_.size()); }

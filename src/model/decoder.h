@@ -14,7 +14,8 @@ namespace switchyard {
 /// Keys and values of all layers, for generation.
 struct KvCache {
   std::vector<LayerCache> layers;
-  int64_t length = 0;  // positions in it
+  int64_t length = 0;        // positions in it
+  at::Tensor last_tokens_B;  // (B) int64: the last token of each sequence
 };
 
 /// The tokens of one forward pass.
@@ -24,6 +25,7 @@ struct DecoderInput {
   at::Tensor
       documents_BS;    // (B, S) int64, or undefined: positions of different documents do not attend
   at::Tensor order_B;  // (B) int64: index in the run's sample order; undefined: 0, 1, ...
+  at::Tensor domains_B;  // (B) int64: source of each sequence, or undefined: unknown
   Mode mode = Mode::kTrain;
   int64_t group_sequences = 1;
 };
@@ -55,9 +57,17 @@ class Decoder {
   /// Vocabulary logits (T, V) of hidden states (T, D). Local.
   at::Tensor logits(const at::Tensor& hidden_TD) const;
 
-  /// Selection biases by name ("model.layers.3.mlp.gate.e_score_correction_bias"),
-  /// in layer order; empty when the router has none.
-  std::vector<std::pair<std::string, at::Tensor>> selection_biases() const;
+  /// State of the MoE layers by name ("model.layers.3.mlp.gate.e_score_correction_bias"),
+  /// in layer order: float32, equal on all ranks.
+  NamedState router_state() const;
+
+  /// Moves it on, once per optimizer step: one RouterStep per MoE layer. Local.
+  void update_router_state(const std::vector<RouterStep>& steps);
+
+  /// Whether the routers' state is made from the training data's token counts.
+  bool wants_token_counts() const;
+  /// counts_V (V) int64. Local.
+  void use_token_counts(const at::Tensor& counts_V);
 
   int64_t num_moe_layers() const;
   /// Decoder-layer index of each MoE layer, in order.
@@ -72,7 +82,7 @@ class Decoder {
   };
 
   AttentionContext attention_context(const DecoderInput& input, int64_t past) const;
-  TokenContext token_context(const DecoderInput& input) const;
+  TokenContext token_context(const DecoderInput& input, const KvCache* cache) const;
   at::Tensor dropout(const at::Tensor& x_BSD, const char* place, int64_t layer,
                      const TokenContext& context) const;
 

@@ -1,6 +1,7 @@
 #include "model/model_size.h"
 
 #include "config/load_config.h"
+#include "moe/router.h"
 #include "ops/activation.h"
 
 namespace switchyard {
@@ -25,6 +26,23 @@ AttentionSize attention_size(const ModelConfig& model) {
   return size;
 }
 
+/// Weights of the routers: all, each shared one once, and those that a token meets.
+struct RouterSize {
+  int64_t parameters = 0, products = 0;
+};
+
+RouterSize router_size(const ModelConfig& model, const MoeConfig& moe, int64_t moe_layers) {
+  RouterSize size;
+  if (moe_layers == 0) return size;
+  for (const RouterWeight& weight :
+       make_router(moe.router, router_place(model, moe, /*layer=*/0))->weights()) {
+    const int64_t elements = c10::multiply_integers(weight.shape);
+    size.parameters += elements * (weight.shared ? 1 : moe_layers);
+    if (weight.shape.size() == 2) size.products += elements * moe_layers;
+  }
+  return size;
+}
+
 }  // namespace
 
 ModelSize model_size(const ModelConfig& model, const MoeConfig& moe, int64_t sequence_length) {
@@ -38,11 +56,13 @@ ModelSize model_size(const ModelConfig& model, const MoeConfig& moe, int64_t seq
   const int64_t expert = ffn_weights(model, moe.expert_intermediate_size);
   const int64_t head = model.vocab_size * D;
 
+  const RouterSize routers = router_size(model, moe, moe_layers);
   const int64_t dense_products = L * attention.products +
                                  (L - moe_layers) * ffn_weights(model, model.intermediate_size) +
-                                 moe_layers * (moe.num_experts * D + shared) + head;
-  const int64_t other_dense =
-      L * (attention.others + 2 * D) + D + (model.tie_word_embeddings ? 0 : head);
+                                 moe_layers * shared + routers.products + head;
+  const int64_t other_dense = L * (attention.others + 2 * D) + D +
+                              (model.tie_word_embeddings ? 0 : head) + routers.parameters -
+                              routers.products;
 
   ModelSize size;
   size.dense_parameters = dense_products + other_dense;

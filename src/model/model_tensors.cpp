@@ -16,8 +16,8 @@ std::vector<ModelTensor> model_tensors(const ModelConfig& model, const MoeConfig
   for (const PlacedPart& placed : store.parts()) {
     tensors.push_back({placed.part.name, placed.part.shape, to_string(placed.kind)});
   }
-  for (const auto& [name, bias_E] : decoder.selection_biases()) {
-    tensors.push_back({name, bias_E.sizes().vec(), "state"});
+  for (const auto& [name, state] : decoder.router_state()) {
+    tensors.push_back({name, state.sizes().vec(), "state"});
   }
   std::ranges::sort(tensors, {}, &ModelTensor::name);
   return tensors;

@@ -5,19 +5,37 @@
 namespace switchyard {
 
 Experts::Experts(ParameterStore& store, const std::string& prefix, int64_t first, int64_t count,
-                 int64_t hidden_size, int64_t intermediate_size, Ffn ffn, double init_std)
+                 int64_t hidden_size, int64_t intermediate_size, Ffn ffn,
+                 const InitialExperts& start)
     : ffn_(ffn) {
   const int64_t D = hidden_size, F = intermediate_size;
-  const Init init{Init::Type::kNormal, init_std};
+  const auto init_of = [&](const std::string& weight) -> Init {
+    if (start.start == ExpertStart::kZeroOutput && weight == ".down_proj.weight") {
+      return {Init::Type::kZeros, 0, {}};
+    }
+    const bool alike = start.start == ExpertStart::kIdentical;
+    return {Init::Type::kNormal, start.std, alike ? prefix + ".experts.0" + weight : ""};
+  };
+  const auto part = [&](const std::string& expert, const std::string& weight,
+                        std::vector<int64_t> shape) -> NamedPart {
+    return {expert + weight, std::move(shape), init_of(weight)};
+  };
   std::vector<NamedPart> in_parts, down_parts;
   for (int64_t e = first; e < first + count; ++e) {
     const std::string name = prefix + ".experts." + std::to_string(e);
-    if (is_gated(ffn)) in_parts.push_back({name + ".gate_proj.weight", {F, D}, init});
-    in_parts.push_back({name + ".up_proj.weight", {F, D}, init});
-    down_parts.push_back({name + ".down_proj.weight", {D, F}, init});
+    if (is_gated(ffn)) in_parts.push_back(part(name, ".gate_proj.weight", {F, D}));
+    in_parts.push_back(part(name, ".up_proj.weight", {F, D}));
+    down_parts.push_back(part(name, ".down_proj.weight", {D, F}));
   }
   in_LFD_ = store.add(ParameterKind::kExpert, {count, is_gated(ffn) ? 2 * F : F, D}, in_parts);
   down_LDF_ = store.add(ParameterKind::kExpert, {count, D, F}, down_parts);
+}
+
+ExpertStart parse_expert_start(const std::string& word) {
+  if (word == "independent") return ExpertStart::kIndependent;
+  if (word == "identical") return ExpertStart::kIdentical;
+  TORCH_CHECK(word == "zero_output", "moe.expert_init: ", word);
+  return ExpertStart::kZeroOutput;
 }
 
 at::Tensor Experts::forward(const at::Tensor& x_RD, const std::vector<int64_t>& rows_L,

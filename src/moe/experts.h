@@ -12,6 +12,18 @@
 
 namespace switchyard {
 
+/// How the experts of a layer start: with draws of their own, all alike (V-MoE,
+/// arXiv:2106.05974), or with an output of zero (BASE, arXiv:2103.16716).
+enum class ExpertStart { kIndependent, kIdentical, kZeroOutput };
+
+/// From `moe.expert_init`.
+ExpertStart parse_expert_start(const std::string& word);
+
+struct InitialExperts {
+  double std = 0.02;
+  ExpertStart start = ExpertStart::kIndependent;
+};
+
 /// This rank's experts of one layer, as two stacks: each expert is the
 /// feed-forward network of Shazeer (arXiv:2002.05202), down(act(gate x) * up x),
 /// or down(act(up x)) without a gate.
@@ -22,7 +34,7 @@ class Experts {
  public:
   /// Registers experts [first, first + count) of the layer.
   Experts(ParameterStore& store, const std::string& prefix, int64_t first, int64_t count,
-          int64_t hidden_size, int64_t intermediate_size, Ffn ffn, double init_std);
+          int64_t hidden_size, int64_t intermediate_size, Ffn ffn, const InitialExperts& start);
 
   /// x_RD (R, D) sorted by local expert, rows_L of each. `drop` is applied to the
   /// inner activations (R, F) where it is given: expert dropout. Returns (R, D). Local.

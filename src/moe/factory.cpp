@@ -1,3 +1,5 @@
+#include <functional>
+#include <map>
 #include <memory>
 
 #include "base/error.h"
@@ -6,13 +8,33 @@
 #include "moe/routers/topk_router.h"
 
 namespace switchyard {
+namespace {
 
-std::unique_ptr<Router> make_router(const MoeConfig& moe, int64_t layer) {
-  const std::string& type = moe.router.type;
-  if (type == "topk") return std::make_unique<TopKRouter>(moe.router, moe.top_k, layer);
-  if (type == "switch") return std::make_unique<TopKRouter>(moe.router, /*top_k=*/1, layer);
-  if (type == "gshard") return std::make_unique<GShardRouter>(moe.router, layer);
-  throw ConfigError("moe.router.type: unknown router `" + type + "`");
+using Maker = std::function<std::unique_ptr<Router>(const RouterConfig&, const RouterPlace&)>;
+
+template <typename Made>
+std::unique_ptr<Router> make(const RouterConfig& config, const RouterPlace& place) {
+  return std::make_unique<Made>(config, place);
+}
+
+const std::map<std::string, Maker>& makers() {
+  static const std::map<std::string, Maker> all = {
+      {"topk", make<TopKRouter>},
+      {"group_limited", make<TopKRouter>},
+      {"switch", make<TopKRouter>},
+      {"gshard", make<GShardRouter>},
+  };
+  return all;
+}
+
+}  // namespace
+
+std::unique_ptr<Router> make_router(const RouterConfig& config, const RouterPlace& place) {
+  const auto found = makers().find(config.type);
+  if (found == makers().end()) {
+    throw ConfigError("moe.router.type: unknown router `" + config.type + "`");
+  }
+  return found->second(config, place);
 }
 
 }  // namespace switchyard

@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 #include "ops/dropout.h"
 
 // T tokens on this rank, D model width, E experts, K experts per token, G routing
@@ -12,7 +14,8 @@ namespace {
 
 using at::Tensor;
 
-/// Counts of pairs per expert and routing group, before drops, without padding.
+/// Counts of the chosen pairs per expert and routing group, before capacity. The
+/// first choice of a token is the first that its router kept.
 RoutingCounts count_choices(const Routing& routing, const TokenContext& context,
                             int64_t num_experts) {
   const int64_t T = routing.experts_TK.size(0), K = routing.experts_TK.size(1), E = num_experts;
@@ -22,6 +25,7 @@ RoutingCounts count_choices(const Routing& routing, const TokenContext& context,
   RoutingCounts counts{at::zeros({G, E}, at::kDouble), at::zeros({G, E}, at::kDouble),
                        at::zeros({G}, at::kDouble)};
   const int64_t* experts = routing.experts_TK.data_ptr<int64_t>();
+  const bool* chosen = routing.kept_TK.data_ptr<bool>();
   const bool* valid = context.valid_T.defined() ? context.valid_T.data_ptr<bool>() : nullptr;
   double *all = counts.all_GE.data_ptr<double>(), *first = counts.first_GE.data_ptr<double>(),
          *tokens = counts.tokens_G.data_ptr<double>();
@@ -29,8 +33,14 @@ RoutingCounts count_choices(const Routing& routing, const TokenContext& context,
     if (valid != nullptr && !valid[t]) continue;
     const int64_t g = t / group;
     tokens[g] += 1;
-    first[g * E + experts[t * K]] += 1;
-    for (int64_t k = 0; k < K; ++k) all[g * E + experts[t * K + k]] += 1;
+    bool is_first = true;
+    for (int64_t k = 0; k < K; ++k) {
+      if (!chosen[t * K + k]) continue;
+      const int64_t e = experts[t * K + k];
+      all[g * E + e] += 1;
+      if (is_first) first[g * E + e] += 1;
+      is_first = false;
+    }
   }
   return counts;
 }
@@ -42,18 +52,33 @@ Tensor pair_ids(int64_t top_k, const TokenContext& context) {
   return (context.order_B.unsqueeze(1) * per_sequence + within.unsqueeze(0)).view({-1, top_k});
 }
 
-RouterRecord make_record(const Routing& routing, const TokenContext& context, int64_t num_experts) {
+/// `routing` after capacity, `counts` before.
+RouterRecord make_record(const Routing& routing, const RoutingCounts& counts,
+                         const TokenContext& context) {
   RouterRecord record;
   record.logits_TE = routing.logits_TE;
   record.valid_T = context.valid_T;
+  record.domains_T = context.domains_T;
   record.probs_TE = context.valid_T.defined() ? routing.probs_TE * context.valid_T.unsqueeze(1)
                                               : routing.probs_TE;
-  record.counts = count_choices(routing, context, num_experts);
+  record.counts = counts;
   record.experts_TK = routing.experts_TK;
   record.kept_TK = routing.kept_TK;
-  record.routed_pairs = static_cast<int64_t>(record.counts.all_GE.sum().item<double>());
+  record.weights_TK = kept_weights(routing);
+  record.routed_pairs = static_cast<int64_t>(counts.all_GE.sum().item<double>());
   record.dropped_pairs = record.routed_pairs - routing.kept_TK.sum().item<int64_t>();
+  record.importance_TE = routing.importance_TE;
+  record.load_TE = routing.load_TE;
+  record.log_policy_T = routing.log_policy_T;
+  record.regularizer_T = routing.regularizer_T;
+  record.regularizer_coef = routing.regularizer_coef;
+  record.memory_TP = routing.memory_TP;
   return record;
+}
+
+bool is_adaptive(const MoeConfig& moe) {
+  return std::ranges::any_of(moe.balance,
+                             [](const BalanceConfig& entry) { return entry.adaptive.rate > 0; });
 }
 
 }  // namespace
@@ -61,42 +86,72 @@ RouterRecord make_record(const Routing& routing, const TokenContext& context, in
 MoeLayer::MoeLayer(ParameterStore& store, const std::string& prefix, const ModelConfig& model,
                    const MoeConfig& moe, int64_t layer, const Mesh& mesh)
     : config_(moe),
+      prefix_(prefix),
       layer_(layer),
-      router_(make_router(moe, layer)),
+      router_(make_router(moe.router, router_place(model, moe, layer))),
       dispatcher_(*mesh.expert, moe.num_experts),
       experts_(store, prefix, mesh.expert_rank() * (moe.num_experts / mesh.expert_size()),
                moe.num_experts / mesh.expert_size(), model.hidden_size,
-               moe.expert_intermediate_size, parse_ffn(model.ffn), model.init_std) {
-  const Init init{Init::Type::kNormal, model.init_std};
-  router_weights_.gate_ED = store.add(
-      ParameterKind::kDense, {prefix + ".gate.weight", {moe.num_experts, model.hidden_size}, init});
-  if (moe.router.selection_bias) router_weights_.bias_E = at::zeros({moe.num_experts}, at::kFloat);
+               moe.expert_intermediate_size, parse_ffn(model.ffn),
+               {model.init_std, parse_expert_start(moe.expert_init)}) {
+  for (const RouterWeight& weight : router_->weights()) {
+    router_tensors_.weights.push_back(
+        weight.shared ? store.add_shared(ParameterKind::kDense,
+                                         {"model.router." + weight.name, weight.shape, weight.init})
+                      : store.add(ParameterKind::kDense,
+                                  {prefix + "." + weight.name, weight.shape, weight.init}));
+  }
+  for (auto& [name, tensor] : router_->initial_state()) router_tensors_.state.push_back(tensor);
+  if (is_adaptive(moe)) {
+    std::vector<float> coefs;
+    for (const BalanceConfig& entry : moe.balance) coefs.push_back(static_cast<float>(entry.coef));
+    balance_coef_N_ = at::tensor(coefs, at::kFloat);
+  }
   if (moe.shared_experts.num == 0) return;
   shared_.emplace(store, prefix + ".shared_expert", model.hidden_size,
                   moe.shared_experts.num * moe.shared_experts.intermediate_size,
                   parse_ffn(model.ffn), model.init_std);
   if (moe.shared_experts.gated) {
-    shared_gate_1D_ =
-        store.add(ParameterKind::kDense,
-                  {prefix + ".shared_expert_gate.weight", {1, model.hidden_size}, init});
+    shared_gate_1D_ = store.add(ParameterKind::kDense, {prefix + ".shared_expert_gate.weight",
+                                                        {1, model.hidden_size},
+                                                        {Init::Type::kNormal, model.init_std, {}}});
   }
 }
 
 MoeOutput MoeLayer::forward(const Tensor& x_TD, const TokenContext& context) const {
-  Routing routing = router_->route(x_TD, router_weights_, context);
+  Routing routing = router_->route(x_TD, router_tensors_, context);
+  if (context.valid_T.defined()) routing.kept_TK.logical_and_(context.valid_T.unsqueeze(1));
+  const RoutingCounts counts = count_choices(routing, context, config_.num_experts);
   drop(routing, context);
   const Dispatched sent =
       dispatcher_.dispatch(x_TD, routing.experts_TK, routing.kept_TK);  // all-to-all, there
   const Tensor y_RD = expert_output(sent, context);
-  RouterRecord record = make_record(routing, context, config_.num_experts);
-  record.weights_TK = kept_weights(routing);
+  RouterRecord record = make_record(routing, counts, context);
+  record.balance_coef_N = balance_coef_N_;
   Tensor y_TD = dispatcher_.combine(y_RD, sent, record.weights_TK);  // all-to-all, back
   if (shared_) y_TD = y_TD + shared_output(x_TD);
   return {y_TD, std::move(record)};
 }
 
+NamedState MoeLayer::state() const {
+  NamedState all;
+  const NamedState named = router_->initial_state();
+  for (size_t i = 0; i < named.size(); ++i) {
+    all.emplace_back(prefix_ + "." + named[i].first, router_tensors_.state[i]);
+  }
+  if (balance_coef_N_.defined()) all.emplace_back(prefix_ + ".balance_coef", balance_coef_N_);
+  return all;
+}
+
+void MoeLayer::update_state(const RouterStep& step) {
+  router_->update_state(router_tensors_.state, step);
+}
+
+void MoeLayer::use_token_counts(const Tensor& counts_V) {
+  router_->use_token_counts(counts_V, router_tensors_.state);
+}
+
 void MoeLayer::drop(Routing& routing, const TokenContext& context) const {
-  if (context.valid_T.defined()) routing.kept_TK.logical_and_(context.valid_T.unsqueeze(1));
   const auto& factor =
       context.mode == Mode::kTrain ? config_.capacity.factor : config_.capacity.eval_factor;
   if (!factor) return;
@@ -104,7 +159,7 @@ void MoeLayer::drop(Routing& routing, const TokenContext& context) const {
   if (config_.capacity.scope == "rank")
     scope.tokens_per_group = std::max<int64_t>(routing.experts_TK.size(0), 1);
   const int64_t slots = expert_capacity(config_.capacity, *factor, scope.tokens_per_group,
-                                        config_.num_experts, routing.experts_TK.size(1));
+                                        config_.num_experts, config_.top_k);
   const Priority priority = config_.router.type == "gshard"
                                 ? Priority::kChoice
                                 : parse_priority(config_.capacity.priority);
@@ -127,10 +182,6 @@ Tensor MoeLayer::expert_output(const Dispatched& sent, const TokenContext& conte
 Tensor MoeLayer::shared_output(const Tensor& x_TD) const {
   const Tensor y_TD = shared_->forward(x_TD);
   return shared_gate_1D_.defined() ? at::linear(x_TD, shared_gate_1D_).sigmoid() * y_TD : y_TD;
-}
-
-void update_selection_bias(Tensor& bias_E, const Tensor& counts_E, double rate) {
-  bias_E.add_((counts_E.mean() - counts_E).sign().to(at::kFloat), rate);
 }
 
 }  // namespace switchyard

@@ -28,8 +28,8 @@ struct MoeOutput {
 /// with experts sharded over the mesh's expert group. A token whose every choice
 /// was dropped gets zero: the residual carries it.
 ///
-/// Parameters under PREFIX (model.layers.L.mlp): gate.weight (E, D), those of
-/// Experts, and with shared experts shared_expert.{gate,up,down}_proj.weight (one
+/// Parameters under PREFIX (model.layers.L.mlp): the router's (most have gate.weight
+/// (E, D)), those of Experts, and with shared experts shared_expert.{gate,up,down}_proj.weight (one
 /// network of width num * intermediate_size) and, gated, shared_expert_gate.weight
 /// (1, D): sigmoid(g x) scales it, as in Qwen2-MoE.
 class MoeLayer {
@@ -41,9 +41,16 @@ class MoeLayer {
   /// x_TD (T, D). Collective over the expert group, with zero tokens too.
   MoeOutput forward(const at::Tensor& x_TD, const TokenContext& context) const;
 
-  /// The selection bias (E) float32, undefined without `router.selection_bias`:
-  /// state of the run, equal on all ranks, updated once per optimizer step.
-  at::Tensor selection_bias() const { return router_weights_.bias_E; }
+  /// State of the run by name, PREFIX included: the router's, and, where some entry of
+  /// moe.balance is adaptive, balance_coef (N). Float32, equal on all ranks.
+  NamedState state() const;
+
+  /// Moves the state on, once per optimizer step. Local.
+  void update_state(const RouterStep& step);
+
+  const Router& router() const { return *router_; }
+  /// Makes the router's state from the training data's token counts (V) int64. Local.
+  void use_token_counts(const at::Tensor& counts_V);
 
  private:
   /// Narrows `routing.kept_TK` to what capacity and padding allow.
@@ -54,17 +61,15 @@ class MoeLayer {
   at::Tensor expert_output(const Dispatched& sent, const TokenContext& context) const;
 
   MoeConfig config_;
+  std::string prefix_;
   int64_t layer_;
   std::unique_ptr<Router> router_;
-  RouterWeights router_weights_;
+  RouterTensors router_tensors_;
+  at::Tensor balance_coef_N_;  // undefined: no entry of moe.balance is adaptive
   Dispatcher dispatcher_;
   Experts experts_;
   std::optional<FeedForward> shared_;
   at::Tensor shared_gate_1D_;
 };
-
-/// Loss-free balancing, arXiv:2408.15664 algorithm 1: b += rate * sign(mean load -
-/// load), from the whole step's counts (E), equal on all ranks. Local.
-void update_selection_bias(at::Tensor& bias_E, const at::Tensor& counts_E, double rate);
 
 }  // namespace switchyard

@@ -5,14 +5,13 @@
 
 namespace switchyard {
 
-at::Tensor select_top_k(const at::Tensor& scores_TE, int64_t k) {
-  TORCH_CHECK(
-      scores_TE.dim() == 2 && scores_TE.dtype() == at::kFloat && k >= 1 && k <= scores_TE.size(1),
-      "select_top_k: ", k, " of scores_TE ", scores_TE.sizes(), " ", scores_TE.dtype());
-  const at::Tensor contiguous = scores_TE.contiguous();
-  const int64_t T = contiguous.size(0), E = contiguous.size(1);
+namespace {
+
+template <typename Number>
+at::Tensor select(const at::Tensor& scores_TE, int64_t k) {
+  const int64_t T = scores_TE.size(0), E = scores_TE.size(1);
   at::Tensor ids_Tk = at::empty({T, k}, at::kLong);
-  const float* scores = contiguous.data_ptr<float>();
+  const Number* scores = scores_TE.data_ptr<Number>();
   int64_t* ids = ids_Tk.data_ptr<int64_t>();
   at::parallel_for(0, T, 256, [&](int64_t begin, int64_t end) {
     std::vector<char> taken(E);
@@ -29,6 +28,16 @@ at::Tensor select_top_k(const at::Tensor& scores_TE, int64_t k) {
     }
   });
   return ids_Tk;
+}
+
+}  // namespace
+
+at::Tensor select_top_k(const at::Tensor& scores_TE, int64_t k) {
+  TORCH_CHECK(scores_TE.dim() == 2 && at::isFloatingType(scores_TE.scalar_type()) && k >= 1 &&
+                  k <= scores_TE.size(1),
+              "select_top_k: ", k, " of scores_TE ", scores_TE.sizes(), " ", scores_TE.dtype());
+  if (scores_TE.scalar_type() == at::kDouble) return select<double>(scores_TE.contiguous(), k);
+  return select<float>(scores_TE.to(at::kFloat).contiguous(), k);
 }
 
 }  // namespace switchyard

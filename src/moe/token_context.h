@@ -19,6 +19,10 @@ struct TokenContext {
   at::Tensor order_B;               // (B) int64: index of each sequence in the run's sample order
   at::Tensor tokens_T;              // (T) int64 token ids
   at::Tensor valid_T;               // (T) bool, or undefined: all are. Padding is not routed
+  at::Tensor previous_T;            // (T) int64: the token before each in its sequence; -1: none
+  int64_t first_position = 0;       // of every sequence: not 0 when earlier ones are cached
+  at::Tensor domains_T;             // (T) int64: source of each token's sequence, or undefined
+  at::Tensor memory_TP;             // (T, P): what the MoE layer before handed on, or undefined
 };
 
 }  // namespace switchyard

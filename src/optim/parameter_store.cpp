@@ -11,9 +11,20 @@ namespace {
 
 int64_t elements_of(const std::vector<int64_t>& shape) { return c10::multiply_integers(shape); }
 
+/// Turns a normal matrix into an orthogonal one by its QR decomposition, with the
+/// signs that make the result unique.
+void make_orthogonal(at::Tensor& flat, const NamedPart& part) {
+  TORCH_CHECK(part.shape.size() == 2, part.name, ": an orthogonal start is for matrices");
+  const bool wide = part.shape[0] < part.shape[1];
+  const at::Tensor normal = flat.view(part.shape).to(at::kDouble);
+  const auto [q, r] = at::linalg_qr(wide ? normal.t() : normal);
+  const at::Tensor columns = q * r.diagonal().sign() * part.init.std;
+  flat.copy_((wide ? columns.t() : columns).reshape({-1}));
+}
+
 /// Draws float32 values of a named tensor: element i is a function of (seed, name, i).
 void fill(at::Tensor& flat, const NamedPart& part, uint64_t seed) {
-  const RandomStream stream(seed, "init/" + part.name);
+  const RandomStream stream(seed, "init/" + (part.init.like.empty() ? part.name : part.init.like));
   const auto std = static_cast<float>(part.init.std);
   float* x = flat.data_ptr<float>();
   const auto draw = [&](const auto& value) {
@@ -33,6 +44,13 @@ void fill(at::Tensor& flat, const NamedPart& part, uint64_t seed) {
       break;
     case Init::Type::kTruncatedNormal:
       draw([&](int64_t i) { return std * stream.truncated_normal(i, 2.0F); });
+      break;
+    case Init::Type::kUniform:
+      draw([&](int64_t i) { return std * (2 * stream.uniform(i) - 1); });
+      break;
+    case Init::Type::kOrthogonal:
+      draw([&](int64_t i) { return stream.normal(i); });
+      make_orthogonal(flat, part);
       break;
   }
 }
@@ -61,6 +79,17 @@ at::Tensor ParameterStore::add(ParameterKind kind, std::vector<int64_t> shape,
   for (NamedPart& part : parts) parts_.push_back({std::move(part), kind, {}, {}});
   leaves_.push_back(std::move(leaf));
   return leaves_.back().tensor;
+}
+
+at::Tensor ParameterStore::add_shared(ParameterKind kind, const NamedPart& part) {
+  for (const Leaf& leaf : leaves_) {
+    const NamedPart& first = parts_[leaf.first_part].part;
+    if (first.name != part.name) continue;
+    TORCH_CHECK(leaf.kind == kind && leaf.shape == part.shape, part.name,
+                ": shared with another kind or shape");
+    return leaf.tensor;
+  }
+  return add(kind, part);
 }
 
 void ParameterStore::allocate(const Mesh& mesh, const Options& options) {

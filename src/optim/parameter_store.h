@@ -13,10 +13,14 @@
 namespace switchyard {
 
 /// How a parameter starts: a function of (seed, global name, element), so a
-/// sharded initialisation equals the unsharded one.
+/// sharded initialisation equals the unsharded one. kUniform draws from [-std, std);
+/// kOrthogonal makes the rows of a matrix (or, of a tall one, its columns) orthogonal,
+/// each of norm std.
 struct Init {
-  enum class Type { kNormal, kTruncatedNormal, kOnes, kZeros } type = Type::kNormal;
+  enum class Type { kNormal, kTruncatedNormal, kUniform, kOrthogonal, kOnes, kZeros };
+  Type type = Type::kNormal;
   double std = 0.02;
+  std::string like = {};  // draws as the parameter of this name does; empty: its own
 };
 
 /// One globally named tensor. Several may lie in one leaf: the q, k, v rows of a
@@ -116,6 +120,9 @@ class ParameterStore {
   at::Tensor add(ParameterKind kind, const NamedPart& part) {
     return add(kind, part.shape, {part});
   }
+
+  /// The same for a tensor that several layers share: declared by the first of them.
+  at::Tensor add_shared(ParameterKind kind, const NamedPart& part);
 
   /// Allocates the buffers, points every leaf and its gradient into them, draws
   /// the initial weights (both as far as the purpose needs them) and checks that the shards of the

@@ -51,14 +51,12 @@ Tensor take(const NamedTensors& in, const std::string& name, const std::vector<i
 }
 
 /// The layer's own memory for each of its weights and its router's state, by name.
-NamedTensors memory_of(ParameterStore& store, const MoeLayer& moe, int64_t layer) {
+NamedTensors memory_of(ParameterStore& store, const MoeLayer& moe) {
   NamedTensors memory;
   for (const PlacedPart& placed : store.parts()) {
     memory[placed.part.name] = store.weight_of(placed);
   }
-  if (moe.selection_bias().defined()) {
-    memory[prefix_of(layer) + ".gate.e_score_correction_bias"] = moe.selection_bias();
-  }
+  for (const auto& [name, state] : moe.state()) memory[name] = state;
   return memory;
 }
 
@@ -104,7 +102,8 @@ std::map<std::string, std::vector<int64_t>> layer_tensors(const RunConfig& confi
   check_layer(config, layer);
   std::map<std::string, std::vector<int64_t>> tensors;
   for (const ModelTensor& tensor : model_tensors(config.model, config.moe)) {
-    if (tensor.name.starts_with(prefix_of(layer) + ".")) tensors[tensor.name] = tensor.shape;
+    if (tensor.name.starts_with(prefix_of(layer) + ".") || tensor.name.starts_with("model.router."))
+      tensors[tensor.name] = tensor.shape;
   }
   return tensors;
 }
@@ -119,7 +118,7 @@ NamedTensors probe_layer(const RunConfig& config, int64_t layer, Mode mode, cons
   ParameterStore::Options options;
   options.seed = static_cast<uint64_t>(config.run.seed);
   store.allocate(mesh, options);
-  NamedTensors memory = memory_of(store, moe, layer);
+  NamedTensors memory = memory_of(store, moe);
   refuse_unknown(memory, in);
   {
     const c10::NoGradGuard no_grad;

@@ -45,6 +45,7 @@ class Session {
   const Mesh& mesh() const { return mesh_; }
   ParameterStore& store() { return store_; }
   const Decoder& decoder() const { return *decoder_; }
+  Decoder& decoder() { return *decoder_; }
   Progress& progress() { return progress_; }
   const Progress& progress() const { return progress_; }
   const ModelSize& size() const { return size_; }

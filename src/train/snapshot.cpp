@@ -35,8 +35,8 @@ OwnedSlice whole_state(const std::string& name, const Tensor& tensor) {
 }
 
 void add_router_state(Session& session, std::vector<OwnedSlice>& slices) {
-  for (const auto& [name, bias_E] : session.decoder().selection_biases())
-    slices.push_back(whole_state(name, bias_E));
+  for (const auto& [name, state] : session.decoder().router_state())
+    slices.push_back(whole_state(name, state));
   const StepCounts& lagged = session.progress().lagged;
   if (!lagged.defined()) return;
   slices.push_back(whole_state(kCountsAll, lagged.all_LE));
@@ -190,8 +190,8 @@ uint64_t load_snapshot(Session& session, const std::string& step_dir, Restore re
 void load_tensors(Session& session, TensorSource& source, Restore restore) {
   for (const PlacedPart& placed : session.store().parts())
     load_part(session.store(), source, placed, restore);
-  for (auto& [name, bias_E] : session.decoder().selection_biases())
-    load_whole(source, name, bias_E);
+  for (const auto& [name, state] : session.decoder().router_state())
+    load_whole(source, name, state);
 }
 
 void check_same_model(const RunConfig& config, const RunConfig& theirs, const std::string& path) {

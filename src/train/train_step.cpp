@@ -128,6 +128,7 @@ MicroBatch make_micro_batch(const SampleBatch& samples, const RunConfig& config,
   MicroBatch batch;
   batch.input.tokens_BS = tokens.narrow(1, 0, S).contiguous();
   batch.input.order_B = at::tensor(samples.order, at::kLong);
+  batch.input.domains_B = at::tensor(samples.source, at::kInt).to(at::kLong);
   batch.input.group_sequences = config.moe.group_sequences;
   if (config.data.mask_documents)
     batch.input.documents_BS = documents_of(batch.input.tokens_BS, end_of_text);
@@ -252,11 +253,12 @@ void apply_update(Session& session, StepReport& report) {
   progress.skipped_in_row = 0;
   if (!report.counts.defined()) return;
   progress.lagged = report.counts;
-  int64_t row = 0;
-  for (auto& [name, bias_E] : session.decoder().selection_biases()) {
-    Tensor bias = bias_E;
-    update_selection_bias(bias, report.counts.all_LE[row++], config.moe.router.bias_update_rate);
+  std::vector<RouterStep> steps;
+  for (size_t l = 0; l < report.dropped_L.size(); ++l) {
+    steps.push_back({report.counts.all_LE[static_cast<int64_t>(l)], report.counts.tokens,
+                     report.dropped_L[l], report.loss});
   }
+  session.decoder().update_router_state(steps);
 }
 
 }  // namespace

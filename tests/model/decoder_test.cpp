@@ -128,11 +128,11 @@ TEST(DecoderTest, KnowsItsMoeLayersAndSelectionBiases) {
   const SampleDecoder plain(model, moe, mesh);
   EXPECT_EQ(plain.decoder.moe_layers(), (std::vector<int64_t>{1, 3}));
   EXPECT_EQ(plain.decoder.num_moe_layers(), 2);
-  EXPECT_TRUE(plain.decoder.selection_biases().empty());
+  EXPECT_TRUE(plain.decoder.router_state().empty());
   EXPECT_EQ(plain.decoder.forward(input_of(sample_tokens(1, 4))).routers.size(), 2U);
   moe.router.selection_bias = true;
   const SampleDecoder biased(model, moe, mesh);
-  const auto biases = biased.decoder.selection_biases();
+  const auto biases = biased.decoder.router_state();
   ASSERT_EQ(biases.size(), 2U);
   EXPECT_EQ(biases[0].first, "model.layers.1.mlp.gate.e_score_correction_bias");
   EXPECT_EQ(biases[1].first, "model.layers.3.mlp.gate.e_score_correction_bias");

@@ -395,13 +395,16 @@ TEST(MoeLayerTest, TheSelectionBiasIsTheLayersOwnState) {
   config.router.selection_bias = true;
   const Mesh mesh = solo_mesh();
   SampleMoe moe(sample_model(), config, mesh);
-  Tensor bias_E = moe.layer.selection_bias();
+  const NamedState state = moe.layer.state();
+  ASSERT_EQ(state.size(), 1U);
+  EXPECT_EQ(state[0].first, "mlp.gate.e_score_correction_bias");
+  const Tensor bias_E = state[0].second;
   EXPECT_TRUE(same(bias_E, at::zeros({8})));
   bias_E[7].fill_(5);
   const RouterRecord record = run(moe, sample_x(24)).output.record;
   EXPECT_EQ(record.counts.first_GE[0][7].item<double>(), 24);
   SampleMoe without(sample_model(), sample_moe_config(), mesh);
-  EXPECT_FALSE(without.layer.selection_bias().defined());
+  EXPECT_TRUE(without.layer.state().empty());
 }
 
 TEST(MoeLayerTest, BatchesAreBitwiseRepeatable) {
@@ -499,44 +502,6 @@ TEST(MoeLayerTest, Bfloat16IsNearFloat32OfTheSameWeights) {
     EXPECT_TRUE(near(half.store.gradient_of(placed), full.store.gradient_of(placed), 0.05))
         << placed.part.name;
   }
-}
-
-TEST(UpdateSelectionBiasTest, MovesByTheSignOfTheMeanMinusTheCount) {
-  Tensor bias_E = at::tensor({0.5, 0.0, -0.25, 0.0, 0.0}, at::kFloat);
-  const Tensor counts_E = at::tensor({10.0, 20.0, 30.0, 40.0, 25.0}, at::kDouble);  // mean 25
-  update_selection_bias(bias_E, counts_E, 0.001);
-  EXPECT_TRUE(same(bias_E, at::tensor({0.501, 0.001, -0.251, -0.001, 0.0}, at::kFloat)));
-}
-
-TEST(UpdateSelectionBiasTest, BalancedCountsMoveNothing) {
-  for (const int64_t E : {3, 7, 49, 60, 127}) {
-    Tensor bias_E = at::zeros({E});
-    update_selection_bias(bias_E, at::full({E}, 4097.0, at::kDouble), 0.001);
-    EXPECT_TRUE(same(bias_E, at::zeros({E}))) << E;
-  }
-}
-
-// 8 experts whose scores are skewed: without the bias the fullest has far more
-// than its share.
-TEST(UpdateSelectionBiasTest, BalancesASkewedRouter) {
-  MoeConfig config = sample_moe_config(2);
-  config.router.score = "sigmoid";
-  const auto router = make_router(config, 0);
-  const Tensor skew_E = at::linspace(-1, 1, 8);
-  const Tensor logits_TE = normal_tensor({512, 8}, "logits", at::kFloat) + skew_E;
-  Tensor bias_E = at::zeros({8});
-  const auto counts = [&] {
-    const Routing routing =
-        router->route(logits_TE, identity_weights(8, bias_E), context_of(1, 512));
-    return at::bincount(routing.experts_TK.flatten(), {}, 8).to(at::kDouble);
-  };
-  const auto max_violation = [&] {
-    const Tensor counts_E = counts();
-    return (counts_E.max() / counts_E.mean() - 1).item<double>();
-  };
-  EXPECT_GT(max_violation(), 0.8);
-  for (int step = 0; step < 300; ++step) update_selection_bias(bias_E, counts(), 0.003);
-  EXPECT_LT(max_violation(), 0.1);
 }
 
 }  // namespace

@@ -33,8 +33,17 @@ inline at::Tensor bools(const std::vector<int64_t>& values) {
 }
 
 /// Weights that make a router's logits its input: the identity.
-inline RouterWeights identity_weights(int64_t num_experts, at::Tensor bias_E = {}) {
-  return {at::eye(num_experts), std::move(bias_E)};
+inline RouterTensors identity_weights(int64_t num_experts) { return {{at::eye(num_experts)}, {}}; }
+
+/// The place of a router in a model of its own.
+inline RouterPlace place_of(int64_t hidden_size, int64_t num_experts, int64_t top_k) {
+  RouterPlace place;
+  place.hidden_size = hidden_size;
+  place.vocab_size = 64;
+  place.num_experts = num_experts;
+  place.top_k = top_k;
+  place.init_std = 0.5;
+  return place;
 }
 
 inline Mesh solo_mesh() {

@@ -57,7 +57,7 @@ TEST(SelectTopKTest, NoTokens) {
 TEST(SelectTopKTest, RefusesMoreThanThereAreAndOtherDtypes) {
   EXPECT_THROW(select_top_k(at::zeros({2, 4}), 5), c10::Error);
   EXPECT_THROW(select_top_k(at::zeros({2, 4}), 0), c10::Error);
-  EXPECT_THROW(select_top_k(at::zeros({2, 4}, at::kDouble), 2), c10::Error);
+  EXPECT_THROW(select_top_k(at::zeros({2, 4}, at::kLong), 2), c10::Error);
 }
 
 }  // namespace

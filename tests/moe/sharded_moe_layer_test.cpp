@@ -150,8 +150,9 @@ std::vector<NamedConfig> configs() {
 }
 
 void set_bias(SampleMoe& moe) {
-  Tensor bias_E = moe.layer.selection_bias();
-  if (bias_E.defined()) bias_E.copy_(0.2 * normal_tensor({8}, "bias", at::kFloat));
+  for (auto& [name, state] : moe.layer.state()) {
+    state.copy_(0.2 * normal_tensor({8}, "bias", at::kFloat));
+  }
 }
 
 void expect_layouts_agree(const Share& share) {

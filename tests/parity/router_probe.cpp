@@ -4,8 +4,9 @@
 //
 // Each FOLDER holds config.yaml and in.safetensors and receives out.safetensors:
 //
-// in:  `x` (T, D) float32, `gate` (E, D) float32, `sequences` (1) int64: how many
-//      equal sequences (routing groups) the tokens are.
+// in:  `x` (T, D) float32, the router's weights and (else as a run starts) its state by
+//      name (`gate.weight` (E, D), ...), `sequences` (1) int64: how many equal sequences
+//      (routing groups) the tokens are; optionally `memory` (T, P) and `token_ids` (T).
 // out: `logits`, `experts` (T, K), `weights` (T, K), `kept` (T, K) int64.
 #include <ATen/ATen.h>
 
@@ -21,20 +22,37 @@ namespace {
 
 using at::Tensor;
 
+RouterTensors read_router(const Router& router, const SafetensorsReader& in) {
+  RouterTensors tensors;
+  for (const RouterWeight& weight : router.weights()) {
+    tensors.weights.push_back(read_tensor(in, weight.name));
+  }
+  for (const auto& [name, initial] : router.initial_state()) {
+    tensors.state.push_back(in.find(name) != nullptr ? read_tensor(in, name) : initial);
+  }
+  return tensors;
+}
+
 void run(const std::string& folder) {
-  const MoeConfig moe = load_config(folder + "/config.yaml", {}, /*world_size=*/1).moe;
+  const RunConfig config = load_config(folder + "/config.yaml", {}, /*world_size=*/1);
+  const MoeConfig& moe = config.moe;
   const SafetensorsReader in(folder + "/in.safetensors");
   const Tensor x_TD = read_tensor(in, "x");
   const int64_t sequences = read_tensor(in, "sequences").item<int64_t>(), T = x_TD.size(0);
   TokenContext context;
   context.tokens_per_sequence = context.tokens_per_group = T / sequences;
   context.order_B = at::arange(sequences, at::kLong);
-  Routing routing =
-      make_router(moe, /*layer=*/0)->route(x_TD, {read_tensor(in, "gate"), {}}, context);
+  context.mode = in.find("train") != nullptr ? Mode::kTrain : Mode::kEval;
+  context.tokens_T =
+      in.find("token_ids") != nullptr ? read_tensor(in, "token_ids") : at::zeros({T}, at::kLong);
+  if (in.find("memory") != nullptr) context.memory_TP = read_tensor(in, "memory");
+  ModelConfig model = config.model;
+  model.hidden_size = x_TD.size(1);
+  const auto router = make_router(moe.router, router_place(model, moe, /*layer=*/0));
+  Routing routing = router->route(x_TD, read_router(*router, in), context);
   if (moe.capacity.factor) {
-    const int64_t slots =
-        expert_capacity(moe.capacity, *moe.capacity.factor, context.tokens_per_group,
-                        moe.num_experts, routing.experts_TK.size(1));
+    const int64_t slots = expert_capacity(moe.capacity, *moe.capacity.factor,
+                                          context.tokens_per_group, moe.num_experts, moe.top_k);
     const Priority priority =
         moe.router.type == "gshard" ? Priority::kChoice : parse_priority(moe.capacity.priority);
     drop_over_capacity(routing.experts_TK, routing.weights_TK, moe.num_experts, slots, priority, 0,

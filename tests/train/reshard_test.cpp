@@ -218,8 +218,8 @@ Hashes hashes_of(Session& session) {
     hash_state(store, buffer, buffer.exp_avg, ".exp_avg", mine);
     hash_state(store, buffer, buffer.exp_avg_sq, ".exp_avg_sq", mine);
   }
-  for (const auto& [name, bias_E] : session.decoder().selection_biases()) {
-    mine[name] = hash_elements(bias_E, 0);
+  for (const auto& [name, state] : session.decoder().router_state()) {
+    mine[name] = hash_elements(state, 0);
   }
   const Progress& progress = session.progress();
   mine["lagged.all"] = hash_elements(progress.lagged.all_LE.flatten(), 0);

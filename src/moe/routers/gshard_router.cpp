@@ -12,14 +12,16 @@ namespace switchyard {
 
 using at::Tensor;
 
-GShardRouter::GShardRouter(const RouterConfig& config, int64_t layer)
-    : config_(config), layer_(layer) {}
+GShardRouter::GShardRouter(const RouterConfig& config, const RouterPlace& place)
+    : config_(config), place_(place) {}
 
-Routing GShardRouter::route(const Tensor& x_TD, const RouterWeights& weights,
+std::vector<RouterWeight> GShardRouter::weights() const { return {gate_weight(place_)}; }
+
+Routing GShardRouter::route(const Tensor& x_TD, const RouterTensors& tensors,
                             const TokenContext& context) const {
   Routing routing;
-  const Tensor input_TD = jitter(x_TD.to(at::kFloat), config_.jitter_eps, layer_, context);
-  routing.logits_TE = at::linear(input_TD, weights.gate_ED.to(at::kFloat));
+  const Tensor input_TD = jitter(to_router_dtype(x_TD), config_.jitter_eps, place_.layer, context);
+  routing.logits_TE = gate_logits(input_TD, tensors.weights[0]);
   routing.probs_TE = routing.logits_TE.softmax(/*dim=*/1);
 
   const Tensor first_T = select_top_k(routing.probs_TE.detach(), 1).squeeze(1);
@@ -41,7 +43,7 @@ Routing GShardRouter::route(const Tensor& x_TD, const RouterWeights& weights,
 }
 
 Tensor GShardRouter::draws(const TokenContext& context, int64_t tokens, int64_t per_token) const {
-  const RandomStream stream(context.seed, "gshard_second/" + std::to_string(layer_));
+  const RandomStream stream(context.seed, "gshard_second/" + std::to_string(place_.layer));
   Tensor u = at::empty({tokens, per_token}, at::kFloat);
   float* out = u.data_ptr<float>();
   const int64_t S = context.tokens_per_sequence;

@@ -26,8 +26,9 @@ namespace switchyard {
 /// priority `choice` for this router.
 class GShardRouter final : public Router {
  public:
-  GShardRouter(const RouterConfig& config, int64_t layer);
-  Routing route(const at::Tensor& x_TD, const RouterWeights& weights,
+  GShardRouter(const RouterConfig& config, const RouterPlace& place);
+  std::vector<RouterWeight> weights() const override;
+  Routing route(const at::Tensor& x_TD, const RouterTensors& tensors,
                 const TokenContext& context) const override;
 
  private:
@@ -37,7 +38,7 @@ class GShardRouter final : public Router {
   at::Tensor keep_second(const at::Tensor& gate2_T, const TokenContext& context) const;
 
   RouterConfig config_;
-  int64_t layer_;
+  RouterPlace place_;
 };
 
 }  // namespace switchyard

@@ -12,7 +12,7 @@ at::Tensor jitter(const at::Tensor& x_TD, double eps, int64_t layer, const Token
   const int64_t D = x_TD.size(1), S = context.tokens_per_sequence;
   const RandomStream stream(context.seed, "router_jitter/" + std::to_string(layer));
   const auto width = static_cast<float>(eps);
-  at::Tensor factor_TD = at::empty_like(x_TD);
+  at::Tensor factor_TD = at::empty(x_TD.sizes(), at::kFloat);
   float* factor = factor_TD.data_ptr<float>();
   const int64_t* order = context.order_B.data_ptr<int64_t>();
   at::parallel_for(0, x_TD.size(0), 64, [&](int64_t begin, int64_t end) {

@@ -11,7 +11,7 @@ namespace switchyard {
 /// only, in training only. The draw of (sequence, position, dimension, layer) is
 /// counter-based, so it does not know the layout.
 ///
-///   x_TD  (T, D) float32
+///   x_TD  (T, D) float32 or float64
 at::Tensor jitter(const at::Tensor& x_TD, double eps, int64_t layer, const TokenContext& context);
 
 }  // namespace switchyard

@@ -13,16 +13,23 @@ namespace switchyard {
 
 using at::Tensor;
 
-TopKRouter::TopKRouter(const RouterConfig& config, int64_t top_k, int64_t layer)
-    : config_(config), top_k_(top_k), layer_(layer) {
+TopKRouter::TopKRouter(const RouterConfig& config, const RouterPlace& place)
+    : config_(config), place_(place) {
   if (config_.type == "switch") config_.normalize = false;
 }
 
-Routing TopKRouter::route(const Tensor& x_TD, const RouterWeights& weights,
+std::vector<RouterWeight> TopKRouter::weights() const { return {gate_weight(place_)}; }
+
+NamedState TopKRouter::initial_state() const {
+  if (!config_.selection_bias) return {};
+  return {{"gate.e_score_correction_bias", at::zeros({place_.num_experts}, at::kFloat)}};
+}
+
+Routing TopKRouter::route(const Tensor& x_TD, const RouterTensors& tensors,
                           const TokenContext& context) const {
   Routing routing;
-  const Tensor input_TD = jitter(x_TD.to(at::kFloat), config_.jitter_eps, layer_, context);
-  routing.logits_TE = at::linear(input_TD, weights.gate_ED.to(at::kFloat));
+  const Tensor input_TD = jitter(to_router_dtype(x_TD), config_.jitter_eps, place_.layer, context);
+  routing.logits_TE = gate_logits(input_TD, tensors.weights[0]);
 
   const bool sigmoid = config_.score == "sigmoid";
   const Tensor scores_TE =
@@ -31,8 +38,8 @@ Routing TopKRouter::route(const Tensor& x_TD, const RouterWeights& weights,
       sigmoid ? scores_TE / (scores_TE.sum(/*dim=*/1, /*keepdim=*/true) + 1e-20) : scores_TE;
 
   Tensor choice_TE = scores_TE.detach();
-  if (weights.bias_E.defined()) choice_TE = choice_TE + weights.bias_E;
-  routing.experts_TK = select_top_k(limit_to_groups(choice_TE), top_k_);
+  if (config_.selection_bias) choice_TE = choice_TE + tensors.state[0];
+  routing.experts_TK = select_top_k(limit_to_groups(choice_TE), place_.top_k);
 
   routing.weights_TK = scores_TE.gather(/*dim=*/1, routing.experts_TK);
   if (config_.normalize) {
@@ -56,6 +63,16 @@ Tensor TopKRouter::limit_to_groups(const Tensor& choice_TE) const {
   const Tensor allowed_TN = at::zeros({T, N}, at::kBool).scatter_(1, chosen_groups, true);
   return at::where(allowed_TN.unsqueeze(2), grouped_TNM, -std::numeric_limits<float>::infinity())
       .view_as(choice_TE);
+}
+
+void TopKRouter::update_state(std::vector<Tensor>& state, const RouterStep& step) const {
+  if (config_.selection_bias) {
+    update_selection_bias(state[0], step.counts_E, config_.bias_update_rate);
+  }
+}
+
+void update_selection_bias(Tensor& bias_E, const Tensor& counts_E, double rate) {
+  bias_E.add_((counts_E.mean() - counts_E).sign().to(at::kFloat), rate);
 }
 
 }  // namespace switchyard

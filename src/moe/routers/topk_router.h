@@ -16,19 +16,29 @@ namespace switchyard {
 /// topk_group groups only (arXiv:2405.04434 section 2.1.2), a group's score being
 /// its largest (`max`) or the sum of its two largest (`top2_sum`) s + b.
 ///
+/// `group_limited` is this with n_group > 1.
+///
 /// `switch` (arXiv:2101.03961 eqs. 1-2) is this with k = 1 and the weight p,
 /// never normalised: p / p = 1 would leave the router without a gradient.
 class TopKRouter final : public Router {
  public:
-  TopKRouter(const RouterConfig& config, int64_t top_k, int64_t layer);
-  Routing route(const at::Tensor& x_TD, const RouterWeights& weights,
+  TopKRouter(const RouterConfig& config, const RouterPlace& place);
+  std::vector<RouterWeight> weights() const override;
+  /// gate.e_score_correction_bias (E), with `selection_bias`.
+  NamedState initial_state() const override;
+  Routing route(const at::Tensor& x_TD, const RouterTensors& tensors,
                 const TokenContext& context) const override;
+  void update_state(std::vector<at::Tensor>& state, const RouterStep& step) const override;
 
  private:
   at::Tensor limit_to_groups(const at::Tensor& choice_TE) const;
 
   RouterConfig config_;
-  int64_t top_k_, layer_;
+  RouterPlace place_;
 };
+
+/// Loss-free balancing, arXiv:2408.15664 algorithm 1: b += rate * sign(mean load -
+/// load), from the whole step's counts (E), equal on all ranks. Local.
+void update_selection_bias(at::Tensor& bias_E, const at::Tensor& counts_E, double rate);
 
 }  // namespace switchyard

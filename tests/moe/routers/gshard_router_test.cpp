@@ -26,7 +26,8 @@ RouterConfig gshard(const std::string& policy, const std::string& normalize = "b
 }
 
 Routing route(const RouterConfig& config, const Tensor& probs_TE, const TokenContext& context) {
-  return GShardRouter(config, /*layer=*/0)
+  const int64_t E = probs_TE.size(1);
+  return GShardRouter(config, place_of(E, E, 2))
       .route(probs_TE.log(), identity_weights(probs_TE.size(1)), context);
 }
 
@@ -59,7 +60,7 @@ TEST(GShardRouterTest, TheGradientIsThatOfTheNormalisedGates) {
   const Tensor logits_TE = normal_tensor({50, 8}, "logits", at::kFloat);
   const Tensor weight_TK = normal_tensor({50, 2}, "weight of the outputs", at::kFloat);
   const TensorFunction ours = [](const auto& in) {
-    return GShardRouter(gshard("all"), 0)
+    return GShardRouter(gshard("all"), place_of(8, 8, 2))
         .route(in[0], identity_weights(8), context_of(1, 50))
         .weights_TK;
   };

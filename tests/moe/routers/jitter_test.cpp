@@ -68,11 +68,13 @@ TEST(JitterTest, TheGradientIsTheFactor) {
 TEST(JitterTest, EveryRouterAppliesItInTrainingOnly) {
   const Tensor x_TD = normal_tensor({6, 8}, "hidden states", at::kFloat);
   for (const char* type : {"topk", "switch", "gshard"}) {
-    MoeConfig moe;
-    moe.router.type = type;
-    moe.router.jitter_eps = 0.1;
+    RouterConfig config;
+    config.type = type;
+    config.jitter_eps = 0.1;
+    RouterPlace place = place_of(8, 8, 2);
+    place.layer = kLayer;
     TokenContext context = context_of(2, 3);
-    const auto router = make_router(moe, kLayer);
+    const auto router = make_router(config, place);
     EXPECT_TRUE(same(router->route(x_TD, identity_weights(8), context).logits_TE,
                      jitter(x_TD, 0.1, kLayer, context)));
     context.mode = Mode::kEval;

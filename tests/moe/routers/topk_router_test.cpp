@@ -16,9 +16,22 @@ using at::Tensor;
 Tensor sample_x() { return normal_tensor({40, 6}, "hidden states", at::kFloat); }
 Tensor sample_gate() { return normal_tensor({8, 6}, "gate", at::kFloat); }
 
-Routing route(const RouterConfig& config, int64_t top_k, const Tensor& x_TD,
-              const RouterWeights& weights) {
-  return TopKRouter(config, top_k, /*layer=*/0).route(x_TD, weights, context_of(1, x_TD.size(0)));
+/// A gate, and a selection bias or none.
+struct GateAndBias {
+  Tensor gate_ED, bias_E;
+};
+
+GateAndBias identity_gate(int64_t num_experts, const Tensor& bias_E = {}) {
+  return {at::eye(num_experts), bias_E};
+}
+
+Routing route(RouterConfig config, int64_t top_k, const Tensor& x_TD, const GateAndBias& gate) {
+  const int64_t E = gate.gate_ED.size(0);
+  RouterTensors tensors{{gate.gate_ED}, {}};
+  config.selection_bias = gate.bias_E.defined();
+  if (config.selection_bias) tensors.state.push_back(gate.bias_E);
+  return TopKRouter(config, place_of(x_TD.size(1), E, top_k))
+      .route(x_TD, tensors, context_of(1, x_TD.size(0)));
 }
 
 RouterConfig sigmoid_config() {
@@ -69,8 +82,7 @@ TEST(TopKRouterTest, AllExpertsChosenGiveTheDenseSoftmax) {
 // Scores of 0.5 everywhere: the bias alone decides, and the weights do not see it.
 TEST(TopKRouterTest, TheBiasChoosesAndDoesNotWeigh) {
   const Tensor bias_E = at::tensor({0.0, 0.3, -0.2, 0.1}, at::kFloat);
-  const Routing routing =
-      route(sigmoid_config(), 2, at::zeros({3, 4}), identity_weights(4, bias_E));
+  const Routing routing = route(sigmoid_config(), 2, at::zeros({3, 4}), identity_gate(4, bias_E));
   EXPECT_TRUE(same(routing.experts_TK, at::tensor({1, 3}, at::kLong).repeat({3, 1})));
   EXPECT_TRUE(near(routing.weights_TK, at::full({3, 2}, 0.5), 1e-6));
   EXPECT_TRUE(near(routing.probs_TE, at::full({3, 4}, 0.25), 1e-6));
@@ -116,7 +128,7 @@ Routing route_in_groups(const std::string& group_score, int64_t topk_group, int6
   config.group_score = group_score;
   const Tensor biased_E =
       at::tensor({-0.1, -0.2, -0.5, -0.6, -0.05, -0.4, -0.9, -0.01}, at::kFloat);
-  return route(config, top_k, at::zeros({2, 8}), identity_weights(8, biased_E - 0.5));
+  return route(config, top_k, at::zeros({2, 8}), identity_gate(8, biased_E - 0.5));
 }
 
 Tensor twice(std::vector<int64_t> ids) { return at::tensor(ids, at::kLong).repeat({2, 1}); }
@@ -159,7 +171,7 @@ TEST(TopKRouterTest, TiedGroupsGoToTheLowerOne) {
   RouterConfig config;
   config.n_group = 4;
   config.topk_group = 2;
-  const Routing routing = route(config, 4, at::zeros({2, 8}), identity_weights(8));
+  const Routing routing = route(config, 4, at::zeros({2, 8}), identity_gate(8));
   EXPECT_TRUE(same(routing.experts_TK, twice({0, 1, 2, 3})));
 }
 
@@ -199,10 +211,48 @@ TEST(TopKRouterTest, NoTokens) {
   RouterConfig config = sigmoid_config();
   config.n_group = 4;
   config.topk_group = 2;
-  const Routing routing = route(config, 2, at::empty({0, 8}), identity_weights(8, at::zeros({8})));
+  const Routing routing = route(config, 2, at::empty({0, 8}), identity_gate(8, at::zeros({8})));
   EXPECT_EQ(routing.experts_TK.sizes(), (std::vector<int64_t>{0, 2}));
   EXPECT_EQ(routing.weights_TK.sizes(), (std::vector<int64_t>{0, 2}));
   EXPECT_EQ(routing.probs_TE.sizes(), (std::vector<int64_t>{0, 8}));
+}
+
+TEST(UpdateSelectionBiasTest, MovesByTheSignOfTheMeanMinusTheCount) {
+  Tensor bias_E = at::tensor({0.5, 0.0, -0.25, 0.0, 0.0}, at::kFloat);
+  const Tensor counts_E = at::tensor({10.0, 20.0, 30.0, 40.0, 25.0}, at::kDouble);  // mean 25
+  update_selection_bias(bias_E, counts_E, 0.001);
+  EXPECT_TRUE(same(bias_E, at::tensor({0.501, 0.001, -0.251, -0.001, 0.0}, at::kFloat)));
+}
+
+TEST(UpdateSelectionBiasTest, BalancedCountsMoveNothing) {
+  for (const int64_t E : {3, 7, 49, 60, 127}) {
+    Tensor bias_E = at::zeros({E});
+    update_selection_bias(bias_E, at::full({E}, 4097.0, at::kDouble), 0.001);
+    EXPECT_TRUE(same(bias_E, at::zeros({E}))) << E;
+  }
+}
+
+// 8 experts whose scores are skewed: without the bias the fullest has far more
+// than its share.
+TEST(UpdateSelectionBiasTest, BalancesASkewedRouter) {
+  MoeConfig config = sample_moe_config(2);
+  config.router.score = "sigmoid";
+  config.router.selection_bias = true;
+  const auto router = make_router(config.router, place_of(8, 8, 2));
+  const Tensor skew_E = at::linspace(-1, 1, 8);
+  const Tensor logits_TE = normal_tensor({512, 8}, "logits", at::kFloat) + skew_E;
+  Tensor bias_E = at::zeros({8});
+  const auto counts = [&] {
+    const Routing routing = router->route(logits_TE, {{at::eye(8)}, {bias_E}}, context_of(1, 512));
+    return at::bincount(routing.experts_TK.flatten(), {}, 8).to(at::kDouble);
+  };
+  const auto max_violation = [&] {
+    const Tensor counts_E = counts();
+    return (counts_E.max() / counts_E.mean() - 1).item<double>();
+  };
+  EXPECT_GT(max_violation(), 0.8);
+  for (int step = 0; step < 300; ++step) update_selection_bias(bias_E, counts(), 0.003);
+  EXPECT_LT(max_violation(), 0.1);
 }
 
 }  // namespace

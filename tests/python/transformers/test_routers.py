@@ -54,7 +54,7 @@ def test_switch_top1(probe_routers):
             mask, probs, logits = router(both)
         text = CONFIG.format(hidden=hidden, experts=experts, top_k=1, router="{type: switch}", counts_k="true",
                              factor=repr(capacity * experts / tokens))
-        cases.append((text, {"x": both.reshape(-1, hidden), "gate": gate, "sequences": torch.tensor([2])}))
+        cases.append((text, {"x": both.reshape(-1, hidden), "gate.weight": gate, "sequences": torch.tensor([2])}))
         expected.append((experts, mask, probs, logits))
 
     dropped = 0
@@ -93,7 +93,7 @@ def test_nllb_top2(probe_routers):
         text = CONFIG.format(hidden=hidden, experts=experts, top_k=2, counts_k="true",
                              router=f"{{type: gshard, second_expert_policy: all, normalize_gate: {order}}}",
                              factor=repr(capacity * experts / (2 * tokens)))
-        cases.append((text, {"x": x, "gate": gate, "sequences": torch.tensor([1])}))
+        cases.append((text, {"x": x, "gate.weight": gate, "sequences": torch.tensor([1])}))
         expected.append((experts, first, combined))
 
     dropped = 0
