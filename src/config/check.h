@@ -23,4 +23,8 @@ std::vector<Complaint> check_values(const RunConfig& config);
 std::vector<Complaint> check_combinations(const RunConfig& config, int world_size,
                                           const std::function<bool(const std::string&)>& known);
 
+/// The same for the router, capacity and balance losses of a mixture of experts.
+std::vector<Complaint> check_routing(const MoeConfig& moe,
+                                     const std::function<bool(const std::string&)>& known);
+
 }  // namespace switchyard

@@ -1,9 +1,7 @@
 #include <algorithm>
-#include <cmath>
-#include <cstdlib>
 #include <initializer_list>
-#include <numeric>
 
+#include "config/alternatives.h"
 #include "config/check.h"
 #include "config/join.h"
 #include "config/layers.h"
@@ -12,41 +10,6 @@ namespace switchyard {
 namespace {
 
 std::string text(int64_t number) { return std::to_string(number); }
-
-/// "2", "2 or 4", "1, 2 or 4".
-std::string alternatives(const std::vector<int64_t>& numbers) {
-  std::string result;
-  for (size_t i = 0; i < numbers.size(); ++i) {
-    if (i > 0) result += i + 1 == numbers.size() ? " or " : ", ";
-    result += text(numbers[i]);
-  }
-  return result;
-}
-
-/// Divisors of n: the `count` nearest to `wanted`, ascending.
-std::vector<int64_t> divisors_near(int64_t n, int64_t wanted, size_t count = 4) {
-  std::vector<int64_t> divisors;
-  for (int64_t d = 1; d <= n / d; ++d) {
-    if (n % d != 0) continue;
-    divisors.push_back(d);
-    if (d != n / d) divisors.push_back(n / d);
-  }
-  const auto nearer = [&](int64_t a, int64_t b) {
-    return std::abs(a - wanted) != std::abs(b - wanted)
-               ? std::abs(a - wanted) < std::abs(b - wanted)
-               : a < b;
-  };
-  std::sort(divisors.begin(), divisors.end(), nearer);
-  divisors.resize(std::min(divisors.size(), count));
-  std::sort(divisors.begin(), divisors.end());
-  return divisors;
-}
-
-/// The multiples of n next to `wanted`, below and above.
-std::vector<int64_t> multiples_near(int64_t n, int64_t wanted) {
-  const int64_t below = wanted / n * n;
-  return below == 0 ? std::vector<int64_t>{n} : std::vector<int64_t>{below, below + n};
-}
 
 class CombinationChecker {
  public:
@@ -63,9 +26,6 @@ class CombinationChecker {
     check_heads();
     check_layers();
     check_experts();
-    check_router_type();
-    check_router_groups();
-    check_causality();
     check_world();
     check_batch();
     check_routing_group();
@@ -160,77 +120,6 @@ class CombinationChecker {
     }
   }
 
-  void check_router_type() {
-    if (!know({"moe.router.type", "moe.top_k"})) return;
-    const int64_t needed = moe_.router.type == "switch" ? 1 : moe_.router.type == "gshard" ? 2 : 0;
-    if (needed != 0 && moe_.top_k != needed) {
-      complain({"moe.top_k", "moe.router.type"},
-               "`moe.top_k` " + text(moe_.top_k) + " with `moe.router.type` " + moe_.router.type +
-                   ", which needs " + text(needed) + "; use " + text(needed) + ", or type topk");
-    }
-  }
-
-  void check_router_groups() {
-    if (!know({"moe.router.n_group", "moe.router.topk_group", "moe.num_experts", "moe.top_k",
-               "moe.router.group_score"})) {
-      return;
-    }
-    const int64_t groups = moe_.router.n_group;
-    const int64_t chosen = moe_.router.topk_group;
-    if (groups > 1 && moe_.num_experts % groups != 0) {
-      complain({"moe.router.n_group", "moe.num_experts"},
-               "`moe.router.n_group` " + text(groups) + " does not divide `moe.num_experts` " +
-                   text(moe_.num_experts) + "; use " +
-                   alternatives(divisors_near(moe_.num_experts, groups)));
-    } else if (chosen > groups) {
-      complain({"moe.router.topk_group", "moe.router.n_group"},
-               "`moe.router.topk_group` " + text(chosen) + " is more than `moe.router.n_group` " +
-                   text(groups) + "; use at most " + text(groups));
-    } else if (groups > 1) {
-      check_group_size(moe_.num_experts / groups);
-    }
-  }
-
-  void check_group_size(int64_t experts_per_group) {
-    const int64_t reachable = moe_.router.topk_group * experts_per_group;
-    if (reachable < moe_.top_k) {
-      complain({"moe.router.topk_group", "moe.router.n_group", "moe.top_k"},
-               "`moe.router.topk_group` " + text(moe_.router.topk_group) + " groups of " +
-                   text(experts_per_group) + " experts hold fewer than `moe.top_k` " +
-                   text(moe_.top_k) + "; use at least " +
-                   text((moe_.top_k + experts_per_group - 1) / experts_per_group) + " groups");
-    }
-    if (moe_.router.group_score == "top2_sum" && experts_per_group < 2) {
-      complain({"moe.router.group_score", "moe.router.n_group"},
-               "`moe.router.group_score` top2_sum needs 2 experts per group and "
-               "`moe.router.n_group` " +
-                   text(moe_.router.n_group) + " leaves one; use max, or fewer groups");
-    }
-  }
-
-  void check_causality() {
-    if (!know({"moe.allow_noncausal", "moe.capacity.factor", "moe.capacity.eval_factor",
-               "moe.capacity.priority", "moe.router.type"})) {
-      return;
-    }
-    const bool has_capacity = moe_.capacity.factor || moe_.capacity.eval_factor;
-    if (moe_.allow_noncausal || !has_capacity) return;
-    const std::string way_out =
-        "no capacity (`factor: null`, `eval_factor: null`), or `moe.allow_noncausal: true` to "
-        "accept it";
-    if (moe_.router.type == "gshard") {
-      complain({"moe.router.type", "moe.capacity.factor", "moe.capacity.eval_factor"},
-               "`moe.router.type` gshard with a capacity gives first choices their slots before "
-               "second ones, so that later tokens push out earlier ones; use " +
-                   way_out);
-    } else if (moe_.capacity.priority != "position") {
-      complain({"moe.capacity.priority", "moe.capacity.factor", "moe.capacity.eval_factor"},
-               "`moe.capacity.priority` " + moe_.capacity.priority +
-                   " with a capacity lets later tokens push out earlier ones; use position, " +
-                   way_out);
-    }
-  }
-
   void check_world() {
     const int64_t degree = config_.parallel.expert;
     if (world_ == 0 || !know({"parallel.expert"}) || world_ % degree == 0) return;
@@ -311,7 +200,11 @@ class CombinationChecker {
 
 std::vector<Complaint> check_combinations(const RunConfig& config, int world_size,
                                           const std::function<bool(const std::string&)>& known) {
-  return CombinationChecker(config, world_size, known).check();
+  std::vector<Complaint> complaints = CombinationChecker(config, world_size, known).check();
+  for (Complaint& complaint : check_routing(config.moe, known)) {
+    complaints.push_back(std::move(complaint));
+  }
+  return complaints;
 }
 
 }  // namespace switchyard

@@ -1,5 +1,6 @@
 #include "config/keys.h"
 
+#include <algorithm>
 #include <array>
 
 #include "config/fields.h"
@@ -92,7 +93,12 @@ std::string_view our_name(std::string_view name) {
   return "";
 }
 
-Suggestion belongs_elsewhere(const std::vector<Key>& homes) {
+size_t depth(const Key& key) { return std::ranges::count(key.path(), '.'); }
+
+/// A name that several sections have is meant where it lies nearest to the top.
+Suggestion belongs_elsewhere(std::vector<Key> homes) {
+  const size_t nearest_to_top = depth(*std::ranges::min_element(homes, {}, depth));
+  std::erase_if(homes, [&](const Key& home) { return depth(home) > nearest_to_top; });
   std::vector<std::string> sections;
   sections.reserve(homes.size());
   for (const Key& home : homes) {

@@ -113,7 +113,11 @@ class ObstacleFinder {
     const RouterConfig& router = moe_.router;
     const bool sigmoid = traits_.sigmoid;
     const bool normalizes = router.normalize && router.type != "switch";
-    add_if(router.type == "gshard", "moe.router.type gshard", has_none());
+    const bool is_topk =
+        router.type == "topk" || router.type == "switch" || router.type == "group_limited";
+    add_if(!is_topk, "moe.router.type " + router.type, has_none());
+    if (!is_topk) return;
+    add_if(router.logit_normalization > 0, "moe.router.logit_normalization", has_none());
     add_if((router.score == "sigmoid") != sigmoid, "moe.router.score " + router.score,
            label_ + "'s is " + (sigmoid ? "sigmoid" : "softmax"));
     add_if(traits_.always_normalizes && !normalizes, "weights that do not sum to 1",

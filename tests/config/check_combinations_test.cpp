@@ -49,50 +49,6 @@ TEST(CheckCombinations, Experts) {
       {"moe: {layers: every:5}\n", 0,
        "run.yaml:1: `moe.layers` every:5 is more than the 4 layers of model.num_hidden_layers; "
        "use at most 4, or none"},
-      {"moe: {router: {type: switch}}\n", 0,
-       "run.yaml:1: `moe.top_k` 2 with `moe.router.type` switch, which needs 1; use 1, or type "
-       "topk"},
-      {"moe: {top_k: 1,\n  router: {type: gshard}}\n", 0,
-       "run.yaml:1: `moe.top_k` 1 with `moe.router.type` gshard, which needs 2; use 2, or type "
-       "topk"},
-  });
-}
-
-TEST(CheckCombinations, ExpertGroups) {
-  expect_all({
-      {"moe: {router: {n_group: 3}}\n", 0,
-       "run.yaml:1: `moe.router.n_group` 3 does not divide `moe.num_experts` 8; use 1, 2, 4 or 8"},
-      {"moe: {router: {n_group: 2, topk_group: 3}}\n", 0,
-       "run.yaml:1: `moe.router.topk_group` 3 is more than `moe.router.n_group` 2; use at most 2"},
-      {"moe: {top_k: 5, router: {n_group: 4, topk_group: 2}}\n", 0,
-       "run.yaml:1: `moe.router.topk_group` 2 groups of 2 experts hold fewer than `moe.top_k` 5; "
-       "use at least 3 groups"},
-      {"moe: {top_k: 1, router: {n_group: 8}}\n", 0,
-       "run.yaml:1: `moe.router.group_score` top2_sum needs 2 experts per group and "
-       "`moe.router.n_group` 8 leaves one; use max, or fewer groups"},
-      {"moe: {top_k: 1, router: {n_group: 8, group_score: max}}\n", 0, ""},
-      {"moe: {router: {n_group: 4, topk_group: 2}}\n", 0, ""},
-  });
-}
-
-TEST(CheckCombinations, Causality) {
-  expect_all({
-      {"moe: {capacity: {factor: 1.25, priority: choice}}\n", 0,
-       "run.yaml:1: `moe.capacity.priority` choice with a capacity lets later tokens push out "
-       "earlier ones; use position, no capacity (`factor: null`, `eval_factor: null`), or "
-       "`moe.allow_noncausal: true` to accept it"},
-      {"moe: {capacity: {eval_factor: 2, priority: random}}\n", 0,
-       "run.yaml:1: `moe.capacity.priority` random with a capacity lets later tokens push out "
-       "earlier ones; use position, no capacity (`factor: null`, `eval_factor: null`), or "
-       "`moe.allow_noncausal: true` to accept it"},
-      {"moe:\n  router: {type: gshard}\n  capacity: {factor: 2}\n", 0,
-       "run.yaml:2: `moe.router.type` gshard with a capacity gives first choices their slots "
-       "before second ones, so that later tokens push out earlier ones; use no capacity "
-       "(`factor: null`, `eval_factor: null`), or `moe.allow_noncausal: true` to accept it"},
-      {"moe: {allow_noncausal: true, capacity: {factor: 1, priority: probability}}\n", 0, ""},
-      {"moe: {capacity: {priority: probability}}\n", 0, ""},
-      {"moe: {capacity: {factor: 1.25}, group_sequences: 2}\n", 0, ""},
-      {"moe: {router: {type: gshard}}\n", 0, ""},
   });
 }
 

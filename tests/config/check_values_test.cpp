@@ -61,8 +61,11 @@ TEST(CheckValues, NamesTheNearestWord) {
        "mean `swiglu`?"},
       {"model: {qk_norm: true}",
        "run.yaml:1: `model.qk_norm` must be one of none, head, full, got `true`"},
-      {"moe: {router: {type: expert_choice}}",
-       "run.yaml:1: `moe.router.type` must be one of topk, switch, gshard, got `expert_choice`"},
+      {"moe: {router: {type: expert_chioce}}",
+       "run.yaml:1: `moe.router.type` must be one of topk, switch, gshard, group_limited, "
+       "noisy_topk, expert_choice, base, sinkhorn, reinforce, hash, dselect_k, sparse_ot, "
+       "attention, recurrent, sparsemixer, dense_training, domain, sequence, got `expert_chioce`; "
+       "did you mean `expert_choice`?"},
       {"moe: {balance: {scope: globl}}",
        "run.yaml:1: `moe.balance.scope` must be one of group, global, global_lagged, "
        "micro_batch, got `globl`; did you mean `global`?"},
