@@ -15,7 +15,7 @@ namespace {
 struct EvalFlags {
   std::string checkpoint, data, split = "val", precision = "fp32";
   int64_t sequence_length = 0, batches = 0;
-  bool json = false;
+  bool json = false, allow_noncausal = false;
 };
 
 /// The numbers mean nothing on the tokens of another tokenizer.
@@ -34,7 +34,9 @@ void check(const EvalFlags& flags) {
 
 ExitCode run_eval(const EvalFlags& flags, const Runtime& runtime) {
   check(flags);
-  const LoadedModel model = load_model(runtime, flags.checkpoint, flags.precision);
+  const LoadedModel model =
+      load_model(runtime, flags.checkpoint, flags.precision,
+                 flags.allow_noncausal ? CrossToken::kAllow : CrossToken::kRefuse);
   Session& session = *model.session;
   check_tokenizer(model.source, flags.data);
   const int64_t length =
@@ -71,6 +73,8 @@ Command add_eval(CLI::App& app) {
                       "Global batches to read (default: the whole split)");
   command->add_option("--precision", flags->precision, "fp32 (default), bf16 or auto");
   command->add_flag("--json", flags->json, "One JSON object on stdout");
+  command->add_flag("--allow-noncausal", flags->allow_noncausal,
+                    "Run a model whose router or capacity looks at later tokens, too");
   command->footer(
       "Example: mpirun -n 2 switchyard eval --checkpoint runs/quickstart --data data/quickstart");
   return {command, [flags](const Runtime& runtime) { return run_eval(*flags, runtime); }};

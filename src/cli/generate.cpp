@@ -16,7 +16,7 @@ namespace {
 struct GenerateFlags {
   std::string checkpoint, prompt, precision = "fp32";
   SamplingOptions sampling;
-  bool chat = false;
+  bool chat = false, allow_noncausal = false;
 };
 
 /// The model's chat template, as Hugging Face keeps it. Throws DataError without one.
@@ -60,7 +60,9 @@ void check(const GenerateFlags& flags) {
 
 ExitCode run_generate(const GenerateFlags& flags, const Runtime& runtime) {
   check(flags);
-  const LoadedModel model = load_model(runtime, flags.checkpoint, flags.precision);
+  const LoadedModel model =
+      load_model(runtime, flags.checkpoint, flags.precision,
+                 flags.allow_noncausal ? CrossToken::kAllow : CrossToken::kRefuse);
   const auto tokenizer = model_tokenizer(model.source);
   const std::vector<int32_t> prompt = tokenizer->encode(
       flags.chat ? chat_prompt(chat_template(model.source), flags.prompt) : flags.prompt);
@@ -96,6 +98,8 @@ Command add_generate(CLI::App& app) {
                       "Only the likeliest tokens of this mass (default: 1)");
   command->add_option("--seed", flags->sampling.seed, "Of the draws (default: 1234)");
   command->add_option("--precision", flags->precision, "fp32 (default), bf16 or auto");
+  command->add_flag("--allow-noncausal", flags->allow_noncausal,
+                    "Run a model whose router or capacity looks at later tokens, too");
   command->footer(
       "Example: switchyard generate --checkpoint runs/quickstart --prompt \"It is a truth\" "
       "--temperature 0.8");

@@ -3,15 +3,29 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "config/causality.h"
 #include "train/snapshot.h"
 
 namespace switchyard {
 
+namespace {
+
+void refuse_cross_token(const ModelSource& source) {
+  const std::vector<CrossTokenSetting> settings = cross_token_evaluation(source.config.moe);
+  if (settings.empty()) return;
+  throw ConfigError(source.path() + ": " + settings.front().text +
+                    ": its loss is too good to be true, its text worse, and requests that share "
+                    "a batch see each other; --allow-noncausal runs it all the same");
+}
+
+}  // namespace
+
 LoadedModel load_model(const Runtime& runtime, const std::string& checkpoint,
-                       const std::string& precision) {
+                       const std::string& precision, CrossToken cross_token) {
   if (precision != "fp32" && precision != "bf16" && precision != "auto")
     throw ConfigError("--precision: `" + precision + "` is not one of fp32, bf16, auto");
   LoadedModel model{open_model(checkpoint), nullptr};
+  if (cross_token == CrossToken::kRefuse) refuse_cross_token(model.source);
   RunConfig config = model.source.config;
   config.train.precision = precision;
   config.train.threads = kAuto;

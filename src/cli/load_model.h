@@ -14,11 +14,14 @@ struct LoadedModel {
   std::unique_ptr<Session> session;
 };
 
+/// What to do with a model whose evaluation looks across tokens (config/causality.h).
+enum class CrossToken { kRefuse, kAllow };
+
 /// Loads the weights that a checkpoint argument names onto this job's ranks. The
 /// experts are spread over as many ranks as divide both the job and the number
-/// of experts. Collective. Throws ConfigError for a precision that is none, DataError
-/// when there is no valid checkpoint.
+/// of experts. Collective. Throws ConfigError for a precision that is none and for a model
+/// that is refused, DataError when there is no valid checkpoint.
 LoadedModel load_model(const Runtime& runtime, const std::string& checkpoint,
-                       const std::string& precision);
+                       const std::string& precision, CrossToken cross_token);
 
 }  // namespace switchyard

@@ -37,4 +37,10 @@ std::unique_ptr<Router> make_router(const RouterConfig& config, const RouterPlac
   return found->second(config, place);
 }
 
+std::vector<std::string> router_types() {
+  std::vector<std::string> types;
+  for (const auto& [type, maker] : makers()) types.push_back(type);
+  return types;
+}
+
 }  // namespace switchyard

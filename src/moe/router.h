@@ -78,6 +78,9 @@ class Router {
 /// The router that `moe.router.type` names.
 std::unique_ptr<Router> make_router(const RouterConfig& config, const RouterPlace& place);
 
+/// The names that it knows, sorted.
+std::vector<std::string> router_types();
+
 /// Where the router of decoder layer `layer` stands.
 RouterPlace router_place(const ModelConfig& model, const MoeConfig& moe, int64_t layer);
 

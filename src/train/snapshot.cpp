@@ -90,6 +90,12 @@ void load_whole(TensorSource& source, const std::string& name, const Tensor& out
   source.read_into(name, {0, out.numel()}, out.view({-1}));
 }
 
+/// Whether the adaptive coefficients start now: the checkpoint's run had none, or others.
+bool is_new_coefficient(TensorSource& source, const std::string& name, const Tensor& state) {
+  return name.ends_with(".balance_coef") &&
+         (!source.has(name) || source.at(name).shape != state.sizes().vec());
+}
+
 void load_counts(Progress& progress, TensorSource& source, const nlohmann::json& state) {
   if (!progress.lagged.defined()) return;
   load_whole(source, kCountsAll, progress.lagged.all_LE);
@@ -125,6 +131,16 @@ RunConfig model_only(const RunConfig& config) {
   only.moe.shared_experts = config.moe.shared_experts;
   only.moe.router.selection_bias = config.moe.router.selection_bias;
   return only;
+}
+
+/// Names and shapes of what the router of a layer learns.
+std::vector<std::pair<std::string, std::vector<int64_t>>> router_weights(const RunConfig& config) {
+  std::vector<std::pair<std::string, std::vector<int64_t>>> named;
+  const RouterPlace place = router_place(config.model, config.moe, /*layer=*/0);
+  for (const RouterWeight& weight : make_router(config.moe.router, place)->weights()) {
+    named.emplace_back(weight.name, weight.shape);
+  }
+  return named;
 }
 
 RunConfig saved_config(const CheckpointReader& reader) {
@@ -190,14 +206,21 @@ uint64_t load_snapshot(Session& session, const std::string& step_dir, Restore re
 void load_tensors(Session& session, TensorSource& source, Restore restore) {
   for (const PlacedPart& placed : session.store().parts())
     load_part(session.store(), source, placed, restore);
-  for (const auto& [name, state] : session.decoder().router_state())
-    load_whole(source, name, state);
+  for (const auto& [name, state] : session.decoder().router_state()) {
+    if (!is_new_coefficient(source, name, state)) load_whole(source, name, state);
+  }
 }
 
 void check_same_model(const RunConfig& config, const RunConfig& theirs, const std::string& path) {
   std::string text;
   for (const std::string& line : differences(model_only(config), model_only(theirs))) {
     text += "\n  " + line;
+  }
+  const std::string &here = config.moe.router.type, &there = theirs.moe.router.type;
+  if (text.empty() && router_weights(config) != router_weights(theirs)) {
+    text = "\n  moe.router" +
+           (here == there ? " has weights of another shape"
+                          : ".type: " + here + " here, " + there + " there, with other weights");
   }
   if (text.empty()) return;
   throw ConfigError(path + ": this checkpoint is of another model:" + text);
