@@ -43,6 +43,7 @@ scripts/install.sh --tests
 check layers scripts/check_layers.py
 check tour check_tour
 check "tests registered" scripts/check_tests_registered.py
+check "methods" scripts/check_methods.py
 check format check_format
 check shell check_shell
 check "safe readers" check_safe_readers

@@ -16,7 +16,7 @@ double z_mean(const Tensor& logits_TE) {
   return router_z_sum(logits_TE, {}).item<double>() / static_cast<double>(logits_TE.size(0));
 }
 
-TEST(RouterZTest, IsTheSquareOfLnEForZeroLogits) {
+TEST(RouterZTest, C5_IsTheSquareOfLnEForZeroLogits) {
   EXPECT_NEAR(z_mean(at::zeros({32, 8})), 4.3241, 5e-5);
   EXPECT_NEAR(z_mean(at::zeros({32, 64})), std::pow(std::log(64.0), 2), 1e-4);
 }
@@ -29,7 +29,7 @@ TEST(RouterZTest, IsTheSquareOfTheLogSumExp) {
   EXPECT_NEAR(router_z_sum(logits_TE, {}).item<double>(), expected, 1e-12);
 }
 
-TEST(RouterZTest, TheGradientIsTwiceTheLogSumExpTimesSoftmax) {
+TEST(RouterZTest, C5_TheGradientIsTwiceTheLogSumExpTimesSoftmax) {
   const Tensor logits_TE = normal_tensor({6, 8}, "logits");
   const TensorFunction mean = [](const auto& in) {
     return router_z_sum(in[0], {}) / static_cast<double>(in[0].size(0));
@@ -40,14 +40,14 @@ TEST(RouterZTest, TheGradientIsTwiceTheLogSumExpTimesSoftmax) {
   EXPECT_TRUE(gradients_match(mean, {logits_TE}));
 }
 
-TEST(RouterZTest, SeesAShiftThatSoftmaxDoesNot) {
+TEST(RouterZTest, C5_SeesAShiftThatSoftmaxDoesNot) {
   const Tensor logits_TE = normal_tensor({6, 8}, "logits");
   EXPECT_GT(z_mean(logits_TE + 3.0), z_mean(logits_TE) + 1.0);
   const double down = -std::log(8.0);  // makes every sum of exp 1
   EXPECT_NEAR(z_mean(at::zeros({6, 8}) + down), 0.0, 1e-10);
 }
 
-TEST(RouterZTest, LeavesOutPaddingAndItsGradient) {
+TEST(RouterZTest, C5_LeavesOutPaddingAndItsGradient) {
   const Tensor logits_TE = normal_tensor({4, 8}, "logits");
   const Tensor valid_T = at::tensor({1, 0, 1, 0}, at::kLong).to(at::kBool);
   const Tensor kept = at::tensor({0, 2}, at::kLong);

@@ -68,7 +68,7 @@ TEST(ShardingTest, TheStartDoesNotKnowTheLayout) {
   });
 }
 
-TEST(ShardingTest, ShardsTileEachBuffer) {
+TEST(ShardingTest, C7_ShardsTileEachBuffer) {
   for_each_layout([&](const Layout& layout, const Mesh& mesh) {
     const SampleModel model(mesh, layout.options);
     for (const ParameterStore::Buffer& buffer : model.store.buffers()) {
@@ -102,7 +102,7 @@ TEST(ShardingTest, RanksWithDifferentParametersAreRefusedOnEveryRank) {
   }
 }
 
-TEST(ShardingTest, BytesAreTheFormulas) {
+TEST(ShardingTest, C7_BytesAreTheFormulas) {
   const int64_t W = test_runtime().world_size();
   for_each_layout([&](const Layout& layout, const Mesh& mesh) {
     const int64_t EP = mesh.expert_size(), EDP = W / EP;
@@ -269,7 +269,7 @@ TEST(ReduceGradientsTest, AtStage2GradientsAreNeverAllThere) {
   }
 }
 
-TEST(GradientNormsTest, AllOnesGiveTheRootOfTheParameterCountOnEveryLayout) {
+TEST(GradientNormsTest, C7_AllOnesGiveTheRootOfTheParameterCountOnEveryLayout) {
   for_each_layout([&](const Layout& layout, const Mesh& mesh) {
     SampleModel model(mesh, layout.options);
     backward_with(model, [&](const PlacedPart& placed) {  // 1 / ranks is a power of two
@@ -348,7 +348,7 @@ void expect_zero_padding(const SampleModel& model) {
   }
 }
 
-TEST(AdamWShardingTest, APartitionedUpdateEqualsTheWholeBitForBit) {
+TEST(AdamWShardingTest, C7_APartitionedUpdateEqualsTheWholeBitForBit) {
   const Mesh solo = solo_mesh();
   const AdamW adamw;
   for_each_layout([&](const Layout& layout, const Mesh& mesh) {

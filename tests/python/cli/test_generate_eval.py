@@ -102,3 +102,15 @@ def test_draws_follow_the_seed(run):
     flags = ("--temperature", 0.8, "--top-k", 20, "--top-p", 0.9, "--max-new-tokens", 24)
     texts = [generate(run, *flags, "--seed", seed, ranks=ranks) for seed, ranks in ((1, 1), (1, 2), (2, 1), (2, 4), (3, 1))]
     assert texts[0] == texts[1] and texts[2] == texts[3] and len(set(texts)) == 3
+
+
+def test_a_model_that_looks_ahead_is_refused_unless_asked_for(data, tmp_path):
+    train_tiny(tmp_path, data, "ahead", moe__router="{type: expert_choice}", moe__allow_noncausal="true", train__steps=2)
+    commands = {"eval": ["--data", data, "--batches", 1], "generate": ["--prompt", PROMPT, "--max-new-tokens", 2]}
+    for command, flags in commands.items():
+        refused = switchyard(command, "--checkpoint", tmp_path / "ahead", *flags)
+        assert refused.returncode == 2 and refused.stdout == ""
+        for words in ("expert_choice decides over all tokens of a routing group", "--allow-noncausal"):
+            assert refused.stderr.count(words) == 1, refused.stderr
+        allowed = switchyard(command, "--checkpoint", tmp_path / "ahead", *flags, "--allow-noncausal", ranks=2)
+        assert allowed.returncode == 0, allowed.stderr

@@ -47,6 +47,31 @@ def test_resume_on_another_layout_follows_the_same_curve(before, after, train, t
         assert r["loss"] == pytest.approx(expected[r["step"]]["loss"], rel=1e-5), r["step"]
 
 
+@pytest.mark.parametrize("router", ["{type: hash, hash: {method: balanced}}", "{type: reinforce}",
+                                    "{type: recurrent, recurrent: {hidden_size: 16}}"])
+def test_a_routers_state_and_shared_weights_move_to_another_layout(router, train, tmp_path):
+    settings = {"moe__router": router, "moe__top_k": 1, "train__micro_batch_size": 2}
+    train("whole", ranks=2, parallel__expert=2, **settings)
+    start = tmp_path / "whole/checkpoints/step-00000010"
+    train("moved", ranks=1, resume=start, **settings)
+    expected = {r["step"]: r["loss"] for r in records(tmp_path / "whole")[0]}
+    for r in records(tmp_path / "moved")[0]:
+        assert r["loss"] == pytest.approx(expected[r["step"]], rel=1e-5), r["step"]
+    ends = [tensors(tmp_path / run / "checkpoints/step-00000020") for run in ("whole", "moved")]
+    assert set(ends[0]) == set(ends[1])
+    for name in ends[0]:
+        if name.endswith("gate.table"):
+            assert ends[0][name] == ends[1][name]
+
+
+def test_a_checkpoint_of_another_router_is_refused(train, tmp_path):
+    train("topk", train__steps=2)
+    done = train("other", check=False, resume=tmp_path / "topk/checkpoints/step-00000002",
+                 moe__router="{type: attention}")
+    assert done.returncode == 2
+    assert done.stderr.count("moe.router.type: attention here, topk there, with other weights") == 1
+
+
 def test_zero_stage_batch_and_schedule_may_change(train, tmp_path):
     train("run", train__steps=10)
     train("run", ranks=2, zero__stage=0, train__micro_batch_size=1, train__steps=12, train__global_batch_size=4,

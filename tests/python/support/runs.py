@@ -13,7 +13,7 @@ CLOCKS = {"step_ms", "tokens_per_second", "mfu", "comm_ms", "data_ms", "forward_
           "checkpoint_ms", "peak_rss_bytes"}
 # Everything that a step draws or carries along; routing is spread over the experts.
 HARD = {"model__dropout": 0.1, "model__init_std": 0.3, "moe__router__jitter_eps": 0.1, "moe__expert_dropout": 0.1,
-        "moe__balance": "{type: topk, scope: global_lagged}", "moe__router__selection_bias": "true",
+        "moe__balance": "{type: topk, scope: global_lagged, adaptive: {rate: 0.5}}", "moe__router__selection_bias": "true",
         "moe__capacity": "{factor: 1.25, min: 1}"}
 
 
