@@ -113,7 +113,9 @@ class ObstacleFinder {
     const RouterConfig& router = moe_.router;
     const bool sigmoid = traits_.sigmoid;
     const bool normalizes = router.normalize && router.type != "switch";
-    add_if(router.type == "gshard", "moe.router.type gshard", has_none());
+    const bool plain =
+        router.type == "topk" || router.type == "switch" || router.type == "group_limited";
+    add_if(!plain, "moe.router.type " + router.type, has_none());
     add_if((router.score == "sigmoid") != sigmoid, "moe.router.score " + router.score,
            label_ + "'s is " + (sigmoid ? "sigmoid" : "softmax"));
     add_if(traits_.always_normalizes && !normalizes, "weights that do not sum to 1",
