@@ -152,7 +152,7 @@ TEST(DSelectKRouterTest, R5_SaturatedSelectorsNameTheExpertOfTheirCode) {
     for (int64_t i = 0; i < E; ++i) {
       Tensor x_1D = at::zeros({1, 4}, at::kDouble);
       for (int64_t j = 0; j < 3; ++j) x_1D[0][1 + j] = kCodes[i][j] == '1' ? 0.5 : -0.5;
-      const Tensor expected = at::zeros({1, E}, at::kDouble).fill_(0);
+      const Tensor expected = at::zeros({1, E}, at::kDouble);
       expected[0][i] = 1;
       const Routing routing = route(sizes, x_1D);
       EXPECT_TRUE(same(dense(routing), expected));
@@ -255,7 +255,7 @@ TEST(DSelectKRouterTest, R5_DecidedSelectorsHaveNoGradientAndTheirWeightsHave) {
   const Tensor gradient =
       gradients_of(f, {x_TD}, normal_tensor({12, 9}, "weight of the outputs"))[0];
   EXPECT_TRUE(same(gradient.narrow(1, 2, 6), at::zeros({12, 6}, at::kDouble)));
-  EXPECT_GT(gradient.narrow(1, 0, 2).abs().min().item<double>(), 0);
+  EXPECT_GT(gradient.narrow(1, 0, 2).abs().max().item<double>(), 1e-2);
 }
 
 // A selector that is sure of a code which names no expert: no weight, no infinity, and the
