@@ -142,9 +142,9 @@ Tensor Dispatcher::send_ids(const Tensor& ids_TK, const Dispatched& sent) const 
   return pick_ids(arrived_A, sent.to_expert_order_R);
 }
 
-Tensor Dispatcher::combine(const Tensor& y_RD, const Dispatched& sent,
-                           const Tensor& weights_TK) const {
-  if (group_.size() == 1) return combine_tokens(y_RD, weights_TK, sent.map);
+Tensor Dispatcher::combine(const Tensor& y_RD, const Dispatched& sent, const Tensor& weights_TK,
+                           const Tensor& value_scale_TK) const {
+  if (group_.size() == 1) return combine_tokens(y_RD, weights_TK, sent.map, value_scale_TK);
   Tensor returned_AD = reorder_rows(y_RD, sent.to_arrival_order_A, sent.to_expert_order_R);
   // Experts may be frozen on this rank alone: it enters the exchange of gradients all the same.
   if (c10::GradMode::is_enabled() && !returned_AD.requires_grad()) {
@@ -152,7 +152,7 @@ Tensor Dispatcher::combine(const Tensor& y_RD, const Dispatched& sent,
   }
   const Tensor y_SD =
       all_to_all_rows(returned_AD, sent.recv_rows, sent.send_rows, group_, "return of tokens");
-  return combine_tokens(y_SD, weights_TK, sent.map);
+  return combine_tokens(y_SD, weights_TK, sent.map, value_scale_TK);
 }
 
 }  // namespace switchyard

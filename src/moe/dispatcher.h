@@ -50,9 +50,10 @@ class Dispatcher {
   at::Tensor send_ids(const at::Tensor& ids_TK, const Dispatched& sent) const;
 
   /// out[t] = sum over k of weights[t, k] * y of pair (t, k), dropped pairs adding
-  /// nothing. Collective over the group. Differentiable in y and weights.
-  at::Tensor combine(const at::Tensor& y_RD, const Dispatched& sent,
-                     const at::Tensor& weights_TK) const;
+  /// nothing. Collective over the group. Differentiable in y and weights. value_scale_TK, if
+  /// defined, multiplies the weights in the value and not in the gradient.
+  at::Tensor combine(const at::Tensor& y_RD, const Dispatched& sent, const at::Tensor& weights_TK,
+                     const at::Tensor& value_scale_TK = {}) const;
 
  private:
   void exchange_counts(const std::vector<int64_t>& rows_E, int64_t multiple,

@@ -4,7 +4,11 @@
 
 #include "base/error.h"
 #include "moe/router.h"
+#include "moe/routers/attention_router.h"
+#include "moe/routers/dselect_k_router.h"
 #include "moe/routers/gshard_router.h"
+#include "moe/routers/recurrent_router.h"
+#include "moe/routers/sparsemixer_router.h"
 #include "moe/routers/topk_router.h"
 
 namespace switchyard {
@@ -23,6 +27,10 @@ const std::map<std::string, Maker>& makers() {
       {"group_limited", make<TopKRouter>},
       {"switch", make<TopKRouter>},
       {"gshard", make<GShardRouter>},
+      {"dselect_k", make<DSelectKRouter>},
+      {"attention", make<AttentionRouter>},
+      {"recurrent", make<RecurrentRouter>},
+      {"sparsemixer", make<SparseMixerRouter>},
   };
   return all;
 }

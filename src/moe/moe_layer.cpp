@@ -128,7 +128,8 @@ MoeOutput MoeLayer::forward(const Tensor& x_TD, const TokenContext& context) con
   const Tensor y_RD = expert_output(sent, context);
   RouterRecord record = make_record(routing, counts, context);
   record.balance_coef_N = balance_coef_N_;
-  Tensor y_TD = dispatcher_.combine(y_RD, sent, record.weights_TK);  // all-to-all, back
+  Tensor y_TD = dispatcher_.combine(y_RD, sent, record.weights_TK,
+                                    routing.value_scale_TK);  // all-to-all, back
   if (shared_) y_TD = y_TD + shared_output(x_TD);
   return {y_TD, std::move(record)};
 }

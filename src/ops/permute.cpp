@@ -83,15 +83,16 @@ class GatherTokens : public torch::autograd::Function<GatherTokens> {
 
 class CombineTokens : public torch::autograd::Function<CombineTokens> {
  public:
+  /// factors_TK: what the value is made with; the gradient knows weights_TK alone.
   static Tensor forward(AutogradContext* ctx, const Tensor& y_SD, const Tensor& weights_TK,
-                        const Tensor& pair_S, const Tensor& slot_TK) {
+                        const Tensor& factors_TK, const Tensor& pair_S, const Tensor& slot_TK) {
     ctx->save_for_backward({y_SD, weights_TK, pair_S, slot_TK});
     Tensor out_TD = at::empty({slot_TK.size(0), y_SD.size(1)}, y_SD.options());
     dispatch_dtype(y_SD.scalar_type(), [&](auto zero) {
       using scalar_t = decltype(zero);
-      const auto* weights = weights_TK.data_ptr<accumulate_t<scalar_t>>();
+      const auto* factors = factors_TK.data_ptr<accumulate_t<scalar_t>>();
       sum_slots<scalar_t>(
-          y_SD, slot_TK, [weights](int64_t pair) { return weights[pair]; }, out_TD);
+          y_SD, slot_TK, [factors](int64_t pair) { return factors[pair]; }, out_TD);
     });
     return out_TD;
   }
@@ -105,7 +106,7 @@ class CombineTokens : public torch::autograd::Function<CombineTokens> {
     dispatch_dtype(y_SD.scalar_type(), [&](auto zero) {
       backward_rows<decltype(zero)>(y_SD, weights_TK, pair_S, dout_TD, dy_SD, dweights_TK);
     });
-    return {dy_SD, dweights_TK, Tensor(), Tensor()};
+    return {dy_SD, dweights_TK, Tensor(), Tensor(), Tensor()};
   }
 
  private:
@@ -166,12 +167,16 @@ Tensor gather_tokens(const Tensor& x_TD, const RowMap& map) {
   return GatherTokens::apply(x_TD.contiguous(), map.pair_S, map.slot_TK);
 }
 
-Tensor combine_tokens(const Tensor& y_SD, const Tensor& weights_TK, const RowMap& map) {
+Tensor combine_tokens(const Tensor& y_SD, const Tensor& weights_TK, const RowMap& map,
+                      const Tensor& value_scale_TK) {
   TORCH_CHECK(y_SD.dim() == 2 && y_SD.size(0) == map.pair_S.size(0) &&
                   weights_TK.sizes() == map.slot_TK.sizes(),
               "combine_tokens: y_SD ", y_SD.sizes(), ", weights_TK ", weights_TK.sizes(),
               ", slot_TK ", map.slot_TK.sizes());
-  return CombineTokens::apply(y_SD.contiguous(), weights_TK.contiguous(), map.pair_S, map.slot_TK);
+  const Tensor weights = weights_TK.contiguous();
+  Tensor factors = weights.detach();
+  if (value_scale_TK.defined()) factors = factors * value_scale_TK;
+  return CombineTokens::apply(y_SD.contiguous(), weights, factors, map.pair_S, map.slot_TK);
 }
 
 Tensor reorder_rows(const Tensor& x_RD, const Tensor& order_N, const Tensor& inverse_R) {

@@ -25,9 +25,12 @@ at::Tensor gather_tokens(const at::Tensor& x_TD, const RowMap& map);
 ///
 ///   y_SD        (S, D) float32, bfloat16 or float64
 ///   weights_TK  (T, K) float32 (float64 with float64 y)
+///   value_scale_TK  (T, K) of weights' dtype: multiplies the weights in the value alone;
+///               the gradient is that without it. Undefined: 1
 ///
 /// Sums in float32 and returns y's dtype. Differentiable in y and weights. Local.
-at::Tensor combine_tokens(const at::Tensor& y_SD, const at::Tensor& weights_TK, const RowMap& map);
+at::Tensor combine_tokens(const at::Tensor& y_SD, const at::Tensor& weights_TK, const RowMap& map,
+                          const at::Tensor& value_scale_TK = {});
 
 /// out[i] = x[order[i]], zero where order[i] is -1. `inverse` says the same from the
 /// other side: the row of `out` that holds row j of x, or -1 for a row that is left

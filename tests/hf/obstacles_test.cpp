@@ -41,6 +41,8 @@ TEST(Obstacles, EachIsNamed) {
             "dense layers: Mixtral has none");
   EXPECT_EQ(obstacle(Family::kMixtral, [](M, X moe) { moe.router.type = "gshard"; }),
             "moe.router.type gshard: Mixtral has none");
+  EXPECT_EQ(obstacle(Family::kMixtral, [](M, X moe) { moe.router.type = "recurrent"; }),
+            "moe.router.type recurrent: Mixtral has none");
   EXPECT_EQ(obstacle(Family::kMixtral, [](M, X moe) { moe.router.scaling_factor = 2; }),
             "moe.router.scaling_factor: Mixtral has none");
   EXPECT_EQ(obstacle(Family::kMixtral, [](M, X moe) { moe.router.selection_bias = true; }),

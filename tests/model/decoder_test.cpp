@@ -163,7 +163,13 @@ std::vector<std::pair<std::string, MoeConfig>> causal_configs() {
   position.capacity.min = 1;
   MoeConfig jitter = small_moe();
   jitter.router.jitter_eps = 0.1;
-  return {{"dense", dense}, {"dropless", small_moe()}, {"position", position}, {"jitter", jitter}};
+  std::vector<std::pair<std::string, MoeConfig>> configs = {
+      {"dense", dense}, {"dropless", small_moe()}, {"position", position}, {"jitter", jitter}};
+  for (const char* type : {"dselect_k", "attention", "recurrent", "sparsemixer"}) {
+    configs.emplace_back(type, small_moe());
+    configs.back().second.router.type = type;
+  }
+  return configs;
 }
 
 /// How far logits of positions before `at` move when tokens from `at` on change.

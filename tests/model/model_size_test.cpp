@@ -33,6 +33,9 @@ std::vector<NamedConfig> configs() {
   add("bias").model.attention_bias = true;
   add("no gate").model.ffn = "gelu";
   add("gshard").moe.router.type = "gshard";
+  add("dselect_k").moe.router.type = "dselect_k";
+  add("attention router").moe.router.type = "attention";
+  add("recurrent router").moe.router.type = "recurrent";
   add("shared experts").moe.shared_experts = {2, 5, false};
   NamedConfig& everything = add("everything");
   everything.model.num_hidden_layers = 4;

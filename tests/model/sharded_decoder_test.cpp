@@ -56,7 +56,8 @@ TEST(ShardedDecoderTest, WeightsStartTheSameOnAnyLayout) {
 }
 
 /// Loss of sequences [first, first + count) of `total`, its gradients in the store.
-double run(SampleDecoder& sample, const Tensor& tokens_BS, int64_t first, int64_t count) {
+double run(SampleDecoder& sample, const MoeConfig& moe, const Tensor& tokens_BS, int64_t first,
+           int64_t count) {
   const int64_t total = tokens_BS.size(0), S = tokens_BS.size(1);
   DecoderInput input = input_of(tokens_BS.narrow(0, first, count), Mode::kTrain);
   input.order_B = at::arange(first, first + count, at::kLong);
@@ -65,12 +66,13 @@ double run(SampleDecoder& sample, const Tensor& tokens_BS, int64_t first, int64_
   const Tensor targets_T = (input.tokens_BS * 7 + 3).remainder(kVocabulary).reshape({-1});
   const auto N = static_cast<double>(total * S);
   const Tensor loss = cross_entropy_sum(sample.decoder.logits(output.hidden_TD), targets_T) / N +
-                      router_losses(output.routers, sharded_moe(), {}, N).objective;
+                      router_losses(output.routers, moe, {}, N).objective;
   loss.backward();
   return loss.item<double>();
 }
 
-void expect_gradients_of_one_process(const std::function<int64_t(int rank)>& share) {
+void expect_gradients_of_one_process(const std::function<int64_t(int rank)>& share,
+                                     const MoeConfig& moe = sharded_moe()) {
   const int rank = test_runtime().rank();
   int64_t first = 0, total = 0;
   for (int r = 0; r < test_runtime().world_size(); ++r) {
@@ -79,12 +81,12 @@ void expect_gradients_of_one_process(const std::function<int64_t(int rank)>& sha
   }
   const Tensor tokens_BS = sample_tokens(total, 7);
   const Mesh solo = solo_mesh();
-  SampleDecoder whole(sharded_model(), sharded_moe(), solo);
-  const double expected_loss = run(whole, tokens_BS, 0, total);
+  SampleDecoder whole(sharded_model(), moe, solo);
+  const double expected_loss = run(whole, moe, tokens_BS, 0, total);
   const auto expected = whole.parts();
   for_each_layout([&](const Mesh& mesh) {
-    SampleDecoder sample(sharded_model(), sharded_moe(), mesh);
-    Tensor loss = at::full({1}, run(sample, tokens_BS, first, share(rank)), at::kDouble);
+    SampleDecoder sample(sharded_model(), moe, mesh);
+    Tensor loss = at::full({1}, run(sample, moe, tokens_BS, first, share(rank)), at::kDouble);
     mesh.world->all_reduce(loss, ReduceOp::kSum, "loss of the test");
     EXPECT_NEAR(loss.item<double>(), expected_loss, 1e-5 * expected_loss);
     for (const auto& [name, placed] : sample.parts()) {
@@ -104,6 +106,16 @@ TEST(ShardedDecoderTest, GradientsWithSequencesOnOneRankOnlyAreThoseOfOneProcess
   const int last = test_runtime().world_size() - 1;
   expect_gradients_of_one_process([](int rank) { return rank == 0 ? 3 : 0; });
   expect_gradients_of_one_process([last](int rank) { return rank == last ? 3 : 0; });
+}
+
+// The state of the routers goes from layer to layer in the order of the tokens, whatever the
+// dispatch between them does; their GRU is one parameter, replicated as all dense ones are.
+TEST(ShardedDecoderTest, R11_TheRecurrentStateStaysWithItsToken) {
+  MoeConfig moe = sharded_moe();
+  moe.router.type = "recurrent";
+  moe.router.recurrent.hidden_size = 5;
+  expect_gradients_of_one_process([](int) { return 2; }, moe);
+  expect_gradients_of_one_process([](int rank) { return rank == 0 ? 3 : 0; }, moe);
 }
 
 // Generation: rank 0 has the sequence, the others only serve their experts.

@@ -67,9 +67,10 @@ struct SampleMoe {
     store.allocate(mesh, options);
   }
 
+  /// By the name after the layer's prefix, or by the whole one.
   const PlacedPart& named(const std::string& name) const {
     for (const PlacedPart& placed : store.parts()) {
-      if (placed.part.name == "mlp." + name) return placed;
+      if (placed.part.name == "mlp." + name || placed.part.name == name) return placed;
     }
     throw std::out_of_range(name);
   }

@@ -100,7 +100,7 @@ void expect_equal_to_one_process(const ModelConfig& model, const MoeConfig& conf
                   1e-5 * std::max(1.0, std::abs(expected.objective)));
       EXPECT_EQ(sums[1].item<double>(), static_cast<double>(expected.record.dropped_pairs));
       for (const PlacedPart& placed : moe.store.parts()) {
-        const std::string name = placed.part.name.substr(4);
+        const std::string& name = placed.part.name;
         EXPECT_TRUE(near(reduced_gradient(moe, placed, mesh), whole.gradient(name), 1e-5)) << name;
       }
     }
@@ -146,7 +146,23 @@ std::vector<NamedConfig> configs() {
   dropout.moe.top_k = 2;
   dropout.moe.router.type = "topk";
   dropout.moe.expert_dropout = 0.4;
-  return {dropless, all, capacity, gshard, deepseek, dropout};
+
+  NamedConfig dselect{"dselect_k", sample_model(), sample_moe_config(2)};
+  dselect.moe.router.type = "dselect_k";
+  dselect.moe.router.dselect_k.gamma = 0.02;  // some bits decided
+
+  NamedConfig attention{"attention", sample_model(), sample_moe_config(2)};
+  attention.moe.router.type = "attention";
+
+  NamedConfig recurrent{"recurrent", sample_model(), sample_moe_config(2)};
+  recurrent.moe.router.type = "recurrent";
+  recurrent.moe.router.recurrent.hidden_size = 5;
+
+  NamedConfig mixer{"sparsemixer with capacity", sample_model(), sample_moe_config(2)};
+  mixer.moe.router.type = "sparsemixer";
+  mixer.moe.router.sparsemixer.eps = 0.9;
+  mixer.moe.capacity = capacity.moe.capacity;
+  return {dropless, all, capacity, gshard, deepseek, dropout, dselect, attention, recurrent, mixer};
 }
 
 void set_bias(SampleMoe& moe) {

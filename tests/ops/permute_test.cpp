@@ -101,6 +101,24 @@ TEST(CombineTokensTest, GradientsMatchFiniteDifferences) {
   EXPECT_TRUE(gradients_match(f, {normal_tensor({3, 4}, "y"), normal_tensor({3, 2}, "weights")}));
 }
 
+TEST(CombineTokensTest, R13_AValueScaleActsOnTheValueAndNotOnTheGradient) {
+  const Tensor y_SD = rows_of({1, 2, 10, 20, 100, 200}, 2);
+  const Tensor weights_TK = rows_of({0.5, 0.25, 7, 2, 3, 4}, 2);
+  const Tensor scale_TK = rows_of({0.5, 1, 9, 3, 9, 9}, 2);
+  const auto combined = [&](const Tensor& scale) {
+    return [scale](const std::vector<Tensor>& in) {
+      return combine_tokens(in[0], in[1], three_tokens(), scale);
+    };
+  };
+  EXPECT_TRUE(same(combined(scale_TK)({y_SD, weights_TK}),
+                   combine_tokens(y_SD, weights_TK * scale_TK, three_tokens())));
+  const Tensor d_TD = normal_tensor({3, 2}, "weight of the outputs");
+  const auto scaled = gradients_of(combined(scale_TK), {y_SD, weights_TK}, d_TD),
+             plain = gradients_of(combined({}), {y_SD, weights_TK}, d_TD);
+  EXPECT_TRUE(same(scaled[0], plain[0]));
+  EXPECT_TRUE(same(scaled[1], plain[1]));
+}
+
 TEST(CombineTokensTest, ADroppedPairsWeightHasAGradientOfExactlyZero) {
   Tensor y_SD = at::ones({3, 2}, at::kBFloat16).set_requires_grad(true);
   Tensor weights_TK = at::full({3, 2}, 0.5F).set_requires_grad(true);

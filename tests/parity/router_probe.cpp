@@ -7,7 +7,8 @@
 // in:  `x` (T, D) float32, the router's weights and (else as a run starts) its state by
 //      name (`gate.weight` (E, D), ...), `sequences` (1) int64: how many equal sequences
 //      (routing groups) the tokens are; optionally `memory` (T, P) and `token_ids` (T).
-// out: `logits`, `experts` (T, K), `weights` (T, K), `kept` (T, K) int64.
+// out: `logits`, `experts` (T, K), `weights` (T, K), `kept` (T, K) int64, and of routers that
+//      have them `memory` (T, P) and `regularizer` (T).
 #include <ATen/ATen.h>
 
 #include <cstdio>
@@ -58,10 +59,13 @@ void run(const std::string& folder) {
     drop_over_capacity(routing.experts_TK, routing.weights_TK, moe.num_experts, slots, priority, 0,
                        context, routing.kept_TK);
   }
-  write_tensors(folder + "/out.safetensors", {{"logits", routing.logits_TE},
-                                              {"experts", routing.experts_TK},
-                                              {"weights", kept_weights(routing).contiguous()},
-                                              {"kept", routing.kept_TK.to(at::kLong)}});
+  NamedState out = {{"logits", routing.logits_TE},
+                    {"experts", routing.experts_TK},
+                    {"weights", kept_weights(routing).contiguous()},
+                    {"kept", routing.kept_TK.to(at::kLong)}};
+  if (routing.memory_TP.defined()) out.emplace_back("memory", routing.memory_TP);
+  if (routing.regularizer_T.defined()) out.emplace_back("regularizer", routing.regularizer_T);
+  write_tensors(folder + "/out.safetensors", out);
 }
 
 }  // namespace
