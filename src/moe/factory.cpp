@@ -4,7 +4,12 @@
 
 #include "base/error.h"
 #include "moe/router.h"
+#include "moe/routers/dense_training_router.h"
+#include "moe/routers/domain_router.h"
 #include "moe/routers/gshard_router.h"
+#include "moe/routers/hash_router.h"
+#include "moe/routers/reinforce_router.h"
+#include "moe/routers/sequence_router.h"
 #include "moe/routers/topk_router.h"
 
 namespace switchyard {
@@ -23,6 +28,11 @@ const std::map<std::string, Maker>& makers() {
       {"group_limited", make<TopKRouter>},
       {"switch", make<TopKRouter>},
       {"gshard", make<GShardRouter>},
+      {"hash", make<HashRouter>},
+      {"domain", make<DomainRouter>},
+      {"sequence", make<SequenceRouter>},
+      {"reinforce", make<ReinforceRouter>},
+      {"dense_training", make<DenseTrainingRouter>},
   };
   return all;
 }
