@@ -7,13 +7,14 @@
 #include "cli/load_model.h"
 #include "data/dataset_meta.h"
 #include "metrics/console.h"
+#include "train/domain.h"
 #include "train/evaluator.h"
 
 namespace switchyard {
 namespace {
 
 struct EvalFlags {
-  std::string checkpoint, data, split = "val", precision = "fp32";
+  std::string checkpoint, data, split = "val", precision = "fp32", domain;
   int64_t sequence_length = 0, batches = 0;
   bool json = false, allow_noncausal = false;
 };
@@ -42,7 +43,10 @@ ExitCode run_eval(const EvalFlags& flags, const Runtime& runtime) {
   const int64_t length =
       flags.sequence_length > 0 ? flags.sequence_length : session.config().data.sequence_length;
   const int64_t sequences = flags.batches * session.config().train.global_batch_size;
-  const EvalMetrics metrics = *evaluate(session, flags.data, flags.split, length, sequences);
+  std::optional<int64_t> domain;
+  if (!flags.domain.empty()) domain = parse_domain(flags.domain, session.config());
+  const EvalMetrics metrics =
+      *evaluate(session, flags.data, flags.split, length, sequences, /*stop=*/nullptr, domain);
   if (flags.json) {
     nlohmann::json result = {{"step", metrics.step},     {"split", metrics.split},
                              {"loss", metrics.loss},     {"perplexity", metrics.perplexity()},
@@ -71,6 +75,9 @@ Command add_eval(CLI::App& app) {
                       "Tokens per sequence (default: the run's)");
   command->add_option("--batches", flags->batches,
                       "Global batches to read (default: the whole split)");
+  command->add_option("--domain", flags->domain,
+                      "Which domain the text is of, where the router chooses by it: name or index "
+                      "of a source of the run's data.path");
   command->add_option("--precision", flags->precision, "fp32 (default), bf16 or auto");
   command->add_flag("--json", flags->json, "One JSON object on stdout");
   command->add_flag("--allow-noncausal", flags->allow_noncausal,

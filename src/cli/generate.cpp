@@ -8,13 +8,14 @@
 #include "cli/load_model.h"
 #include "data/chat_template.h"
 #include "data/tokenizer.h"
+#include "train/domain.h"
 #include "train/generator.h"
 
 namespace switchyard {
 namespace {
 
 struct GenerateFlags {
-  std::string checkpoint, prompt, precision = "fp32";
+  std::string checkpoint, prompt, precision = "fp32", domain;
   SamplingOptions sampling;
   bool chat = false, allow_noncausal = false;
 };
@@ -58,11 +59,14 @@ void check(const GenerateFlags& flags) {
   if (!(s.top_p > 0 && s.top_p <= 1)) throw ConfigError("--top-p: must be in (0, 1]");
 }
 
-ExitCode run_generate(const GenerateFlags& flags, const Runtime& runtime) {
+ExitCode run_generate(GenerateFlags flags, const Runtime& runtime) {
   check(flags);
   const LoadedModel model =
       load_model(runtime, flags.checkpoint, flags.precision,
                  flags.allow_noncausal ? CrossToken::kAllow : CrossToken::kRefuse);
+  if (!flags.domain.empty()) {
+    flags.sampling.domain = parse_domain(flags.domain, model.session->config());
+  }
   const auto tokenizer = model_tokenizer(model.source);
   const std::vector<int32_t> prompt = tokenizer->encode(
       flags.chat ? chat_prompt(chat_template(model.source), flags.prompt) : flags.prompt);
@@ -97,6 +101,9 @@ Command add_generate(CLI::App& app) {
   command->add_option("--top-p", flags->sampling.top_p,
                       "Only the likeliest tokens of this mass (default: 1)");
   command->add_option("--seed", flags->sampling.seed, "Of the draws (default: 1234)");
+  command->add_option("--domain", flags->domain,
+                      "Which domain to write in, where the router chooses by it: name or index of "
+                      "a source of the run's data.path");
   command->add_option("--precision", flags->precision, "fp32 (default), bf16 or auto");
   command->add_flag("--allow-noncausal", flags->allow_noncausal,
                     "Run a model whose router or capacity looks at later tokens, too");

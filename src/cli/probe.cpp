@@ -92,9 +92,10 @@ Command add_probe(CLI::App& app) {
                       "A step-... folder, a run folder (its latest) or a Hugging Face folder");
   command->add_option("--layer", flags->layer, "Decoder layer, from 0")->required();
   command
-      ->add_option("--input", flags->input,
-                   "safetensors with x (T, D) and, if wanted, token_ids (T), grad_y (T, D) and "
-                   "weights of the layer under native names")
+      ->add_option(
+          "--input", flags->input,
+          "safetensors with x (T, D) and, if wanted, token_ids (T), domains (T), grad_y (T, D) and "
+          "weights of the layer under native names")
       ->required();
   command
       ->add_option(

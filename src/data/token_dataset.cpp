@@ -1,5 +1,6 @@
 #include "data/token_dataset.h"
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 
@@ -54,6 +55,18 @@ void TokenDataset::read(int64_t begin, int64_t count, int64_t* out) const {
                       std::to_string(meta_.vocab_size));
     }
   }
+}
+
+std::vector<int64_t> TokenDataset::count_tokens(int64_t part, int64_t parts) const {
+  constexpr int64_t kChunk = 1 << 16;
+  std::vector<int64_t> counts(meta_.vocab_size, 0), chunk(kChunk);
+  const int64_t end = num_tokens() * (part + 1) / parts;
+  for (int64_t begin = num_tokens() * part / parts; begin < end; begin += kChunk) {
+    const int64_t n = std::min(kChunk, end - begin);
+    read(begin, n, chunk.data());
+    for (int64_t i = 0; i < n; ++i) counts[chunk[i]] += 1;
+  }
+  return counts;
 }
 
 std::optional<double> TokenDataset::bytes_per_token() const {

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "data/dataset_meta.h"
 #include "data/token_shard.h"
@@ -26,6 +27,10 @@ class TokenDataset {
   /// Tokens [begin, begin + count), which the caller keeps inside the split. Throws
   /// DataError with file and position if one is not in [0, vocab_size).
   void read(int64_t begin, int64_t count, int64_t* out) const;
+
+  /// How often each token of the vocabulary occurs in the `part`-th of `parts` equal runs
+  /// of the split's tokens. Throws DataError as read does.
+  std::vector<int64_t> count_tokens(int64_t part, int64_t parts) const;
 
   /// Text bytes per token, if meta.json tells: of this split, or of all of them if
   /// it has one number only.

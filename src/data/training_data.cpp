@@ -1,6 +1,8 @@
 #include "data/training_data.h"
 
+#include <cmath>
 #include <filesystem>
+#include <numeric>
 
 #include "base/checksum.h"
 #include "base/error.h"
@@ -69,6 +71,26 @@ SampleBatch TrainingData::read(int64_t first, int64_t count) const {
     batch.source.push_back(place.source);
   }
   return batch;
+}
+
+std::vector<int64_t> TrainingData::blended_counts(
+    const std::vector<std::vector<int64_t>>& of_sources) const {
+  const auto total = [](const std::vector<int64_t>& counts) {
+    return static_cast<double>(std::accumulate(counts.begin(), counts.end(), int64_t{0}));
+  };
+  double tokens = 0;
+  for (const std::vector<int64_t>& counts : of_sources) tokens += total(counts);
+  std::vector<double> sums(vocab_size(), 0);
+  for (size_t i = 0; i < of_sources.size(); ++i) {
+    const double share = static_cast<double>(blend_.counts()[i]) / total(blend_.counts());
+    const double factor = share * tokens / total(of_sources[i]);
+    for (size_t v = 0; v < sums.size(); ++v) {
+      sums[v] += factor * static_cast<double>(of_sources[i][v]);
+    }
+  }
+  std::vector<int64_t> rounded;
+  for (const double sum : sums) rounded.push_back(std::llround(sum));
+  return rounded;
 }
 
 std::string TrainingData::fingerprint() const {

@@ -45,6 +45,14 @@ class TrainingData {
   int64_t samples_in_source(int64_t i) const { return samples_[i]; }
   const Blend& blend() const { return blend_; }
 
+  /// The sources' token counts as one: of every source by its share of the blend,
+  ///
+  ///   counts_v = sum_i share_i N / n_i counts_iv,   n_i tokens of source i, N of all
+  ///
+  /// rounded; of one source, its own. `of_sources`: those of the whole train split of
+  /// each source (V).
+  std::vector<int64_t> blended_counts(const std::vector<std::vector<int64_t>>& of_sources) const;
+
   /// Digest of all that the global order depends on but for the seed: the sources'
   /// tokens, their order and shares, the sequence length.
   std::string fingerprint() const;

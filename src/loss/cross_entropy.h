@@ -17,4 +17,7 @@ inline constexpr int64_t kIgnoredTarget = -100;
 /// divides by the target tokens of the whole optimizer step. Local.
 at::Tensor cross_entropy_sum(const at::Tensor& logits_TV, const at::Tensor& targets_T);
 
+/// The same for each token: (T) in float32, 0 where the target is not counted. Local.
+at::Tensor cross_entropy_of_tokens(const at::Tensor& logits_TV, const at::Tensor& targets_T);
+
 }  // namespace switchyard

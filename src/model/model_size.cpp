@@ -1,6 +1,7 @@
 #include "model/model_size.h"
 
 #include "config/load_config.h"
+#include "moe/choices_per_token.h"
 #include "moe/router.h"
 #include "ops/activation.h"
 
@@ -68,8 +69,9 @@ ModelSize model_size(const ModelConfig& model, const MoeConfig& moe, int64_t seq
   size.dense_parameters = dense_products + other_dense;
   size.expert_parameters = moe_layers * moe.num_experts * expert;
   size.active_parameters = size.dense_parameters + moe_layers * moe.top_k * expert;
+  const int64_t trained = moe_layers * choices_per_token(moe, Mode::kTrain) * expert;
   size.flops_per_token =
-      6.0 * static_cast<double>(dense_products + moe_layers * moe.top_k * expert) +
+      6.0 * static_cast<double>(dense_products + trained) +
       6.0 * static_cast<double>(L * sequence_length * model.num_attention_heads * model.head_dim);
   return size;
 }

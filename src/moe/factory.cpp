@@ -5,9 +5,14 @@
 #include "base/error.h"
 #include "moe/router.h"
 #include "moe/routers/attention_router.h"
+#include "moe/routers/dense_training_router.h"
+#include "moe/routers/domain_router.h"
 #include "moe/routers/dselect_k_router.h"
 #include "moe/routers/gshard_router.h"
+#include "moe/routers/hash_router.h"
 #include "moe/routers/recurrent_router.h"
+#include "moe/routers/reinforce_router.h"
+#include "moe/routers/sequence_router.h"
 #include "moe/routers/sparsemixer_router.h"
 #include "moe/routers/topk_router.h"
 
@@ -31,6 +36,11 @@ const std::map<std::string, Maker>& makers() {
       {"attention", make<AttentionRouter>},
       {"recurrent", make<RecurrentRouter>},
       {"sparsemixer", make<SparseMixerRouter>},
+      {"hash", make<HashRouter>},
+      {"domain", make<DomainRouter>},
+      {"sequence", make<SequenceRouter>},
+      {"reinforce", make<ReinforceRouter>},
+      {"dense_training", make<DenseTrainingRouter>},
   };
   return all;
 }

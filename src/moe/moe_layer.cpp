@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "moe/choices_per_token.h"
 #include "ops/dropout.h"
 
 // T tokens on this rank, D model width, E experts, K experts per token, G routing
@@ -70,6 +71,7 @@ RouterRecord make_record(const Routing& routing, const RoutingCounts& counts,
   record.importance_TE = routing.importance_TE;
   record.load_TE = routing.load_TE;
   record.log_policy_T = routing.log_policy_T;
+  record.baseline = routing.baseline;
   record.regularizer_T = routing.regularizer_T;
   record.regularizer_coef = routing.regularizer_coef;
   record.memory_TP = routing.memory_TP;
@@ -130,7 +132,7 @@ MoeOutput MoeLayer::forward(const Tensor& x_TD, const TokenContext& context) con
   record.balance_coef_N = balance_coef_N_;
   Tensor y_TD = dispatcher_.combine(y_RD, sent, record.weights_TK,
                                     routing.value_scale_TK);  // all-to-all, back
-  if (shared_) y_TD = y_TD + shared_output(x_TD);
+  if (shared_) y_TD = y_TD + shared_output(x_TD, routing.shared_T);
   return {y_TD, std::move(record)};
 }
 
@@ -159,8 +161,9 @@ void MoeLayer::drop(Routing& routing, const TokenContext& context) const {
   TokenContext scope = context;
   if (config_.capacity.scope == "rank")
     scope.tokens_per_group = std::max<int64_t>(routing.experts_TK.size(0), 1);
-  const int64_t slots = expert_capacity(config_.capacity, *factor, scope.tokens_per_group,
-                                        config_.num_experts, config_.top_k);
+  const int64_t slots =
+      expert_capacity(config_.capacity, *factor, scope.tokens_per_group, config_.num_experts,
+                      choices_per_token(config_, context.mode));
   const Priority priority = config_.router.type == "gshard"
                                 ? Priority::kChoice
                                 : parse_priority(config_.capacity.priority);
@@ -180,9 +183,10 @@ Tensor MoeLayer::expert_output(const Dispatched& sent, const TokenContext& conte
   });
 }
 
-Tensor MoeLayer::shared_output(const Tensor& x_TD) const {
-  const Tensor y_TD = shared_->forward(x_TD);
-  return shared_gate_1D_.defined() ? at::linear(x_TD, shared_gate_1D_).sigmoid() * y_TD : y_TD;
+Tensor MoeLayer::shared_output(const Tensor& x_TD, const Tensor& scale_T) const {
+  Tensor y_TD = shared_->forward(x_TD);
+  if (shared_gate_1D_.defined()) y_TD = at::linear(x_TD, shared_gate_1D_).sigmoid() * y_TD;
+  return scale_T.defined() ? (scale_T.unsqueeze(1) * y_TD).to(y_TD.scalar_type()) : y_TD;
 }
 
 }  // namespace switchyard

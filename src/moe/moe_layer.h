@@ -55,7 +55,8 @@ class MoeLayer {
  private:
   /// Narrows `routing.kept_TK` to what capacity and padding allow.
   void drop(Routing& routing, const TokenContext& context) const;
-  at::Tensor shared_output(const at::Tensor& x_TD) const;
+  /// `scale_T` (T) is the router's, or undefined: 1.
+  at::Tensor shared_output(const at::Tensor& x_TD, const at::Tensor& scale_T) const;
   /// The experts' outputs (R, D), with expert dropout in training: Switch
   /// Transformers section 2.4, inside the experts only. Collective with dropout.
   at::Tensor expert_output(const Dispatched& sent, const TokenContext& context) const;

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "loss/router_z.h"
+#include "moe/choices_per_token.h"
 
 // L MoE layers, T tokens of this micro-batch, G routing groups, E experts.
 
@@ -81,8 +82,9 @@ void add_counts(const std::vector<RouterRecord>& records, StepCounts& total) {
 }
 
 StepCounts uniform_counts(int64_t layers, const MoeConfig& moe) {
-  const auto E = static_cast<double>(moe.num_experts);
-  return {at::full({layers, moe.num_experts}, static_cast<double>(moe.top_k) / E, at::kDouble),
+  const auto E = static_cast<double>(moe.num_experts),
+             choices = static_cast<double>(choices_per_token(moe, Mode::kTrain));
+  return {at::full({layers, moe.num_experts}, choices / E, at::kDouble),
           at::full({layers, moe.num_experts}, 1 / E, at::kDouble), 1.0};
 }
 
@@ -91,11 +93,12 @@ RouterLosses router_losses(const std::vector<RouterRecord>& records, const MoeCo
   RouterLosses losses;
   losses.objective = at::zeros({}, at::kFloat);
   if (records.empty()) return losses;
+  const int64_t choices = choices_per_token(moe, Mode::kTrain);
   for (const BalanceConfig& balance : moe.balance) {
     const bool hf = balance.type == "hf";
     const double factor =
         layer_factor(hf ? "mean" : balance.layer_reduce, records.size()) / step_tokens;
-    const Tensor term = factor * balance_sum(balance, records, counts, moe.top_k);
+    const Tensor term = factor * balance_sum(balance, records, counts, choices);
     losses.aux += term.item<double>();
     losses.objective = losses.objective + balance.coef * term;
   }

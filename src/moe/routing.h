@@ -23,6 +23,7 @@ struct Routing {
   at::Tensor importance_TE;  // (T, E): gates whose sum is an expert's importance
   at::Tensor load_TE;        // (T, E): smooth probability of being chosen
   at::Tensor log_policy_T;   // (T): log probability of a sampled choice
+  at::Tensor baseline;  // (1): loss that a sampled choice is measured against, without gradient
   at::Tensor regularizer_T;  // (T): the router's own penalty, of weight regularizer_coef
   double regularizer_coef = 0;
 
@@ -49,7 +50,7 @@ struct RouterRecord {
   at::Tensor weights_TK;      // (T, K) float32, in the graph: kept_weights
   int64_t routed_pairs = 0;   // chosen pairs, padding excluded
   int64_t dropped_pairs = 0;  // of those, not sent to any expert
-  at::Tensor importance_TE, load_TE, log_policy_T, regularizer_T;
+  at::Tensor importance_TE, load_TE, log_policy_T, baseline, regularizer_T;
   double regularizer_coef = 0;
   at::Tensor memory_TP;
   at::Tensor balance_coef_N;  // (N) float32: this layer's coefficients of moe.balance, if adaptive

@@ -9,6 +9,7 @@
 #include "data/sequential_samples.h"
 #include "data/token_dataset.h"
 #include "loss/cross_entropy.h"
+#include "train/domain.h"
 #include "train/train_step.h"
 
 // B sequences of S tokens on this rank, T = B * S.
@@ -24,8 +25,10 @@ struct LossSum {
   int64_t tokens = 0;
 };
 
-LossSum loss_of(Session& session, const SampleBatch& samples, int64_t end_of_text) {
-  const MicroBatch batch = make_eval_batch(samples, session.config(), end_of_text);
+LossSum loss_of(Session& session, const SampleBatch& samples, int64_t end_of_text,
+                std::optional<int64_t> domain) {
+  MicroBatch batch = make_eval_batch(samples, session.config(), end_of_text);
+  batch.input.domains_B = domain ? at::full({samples.count}, *domain, at::kLong) : Tensor();
   const DecoderOutput output = session.decoder().forward(batch.input);
   const Tensor loss =
       cross_entropy_sum(session.decoder().logits(output.hidden_TD), batch.targets_T);
@@ -45,8 +48,10 @@ void check_vocabulary(const Session& session, const TokenDataset& dataset, const
 
 std::optional<EvalMetrics> evaluate(Session& session, const std::string& data_dir,
                                     const std::string& split, int64_t sequence_length,
-                                    int64_t max_sequences, const std::function<bool()>& stop) {
+                                    int64_t max_sequences, const std::function<bool()>& stop,
+                                    std::optional<int64_t> domain) {
   const c10::NoGradGuard no_grad;
+  require_domain(session.config(), domain);
   const TokenDataset dataset(data_dir, split);
   check_vocabulary(session, dataset, data_dir);
   const int64_t longest = std::max<int64_t>(1, dataset.num_tokens() - 1);
@@ -60,8 +65,8 @@ std::optional<EvalMetrics> evaluate(Session& session, const std::string& data_di
     const FlightRecord::Phase phase(session.record(), "evaluate");
     if (stop && stop()) return std::nullopt;
     const int64_t mine = std::min(begin + world.rank() * per_rank, total);
-    const LossSum part =
-        loss_of(session, samples.read(mine, std::min(per_rank, total - mine)), dataset.meta().eos);
+    const LossSum part = loss_of(session, samples.read(mine, std::min(per_rank, total - mine)),
+                                 dataset.meta().eos, domain);
     sum.loss += part.loss;
     sum.tokens += part.tokens;
   }

@@ -15,15 +15,18 @@ namespace switchyard {
 /// is dropped. `data.mask_documents` holds here too.
 ///
 ///   max_sequences  0: the whole split
+///   domain         source of data.path that the text is of, for routers that choose by it
 ///   stop           asked between batches, on every rank with the same answer: gives
 ///                  up and returns nothing when it says so
 ///
-/// Throws ConfigError when the data's vocabulary is larger than the model's. The same
+/// Throws ConfigError when the data's vocabulary is larger than the model's
+/// or the router needs a domain and has none. The same
 /// number on any layout, up to rounding. Collective over all groups of
 /// the mesh; ranks without a sequence take part with none.
 std::optional<EvalMetrics> evaluate(Session& session, const std::string& data_dir,
                                     const std::string& split, int64_t sequence_length,
                                     int64_t max_sequences,
-                                    const std::function<bool()>& stop = nullptr);
+                                    const std::function<bool()>& stop = nullptr,
+                                    std::optional<int64_t> domain = {});
 
 }  // namespace switchyard

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "base/random.h"
+#include "train/domain.h"
 
 namespace switchyard {
 
@@ -33,12 +34,14 @@ int64_t choose_token(const Tensor& logits_V, const SamplingOptions& options, int
 namespace {
 
 /// Rank 0 has the sequence, the others none: they only serve their experts.
-DecoderInput input_of(const std::vector<int64_t>& tokens, bool is_root) {
+DecoderInput input_of(const std::vector<int64_t>& tokens, std::optional<int64_t> domain,
+                      bool is_root) {
   DecoderInput input;
   input.mode = Mode::kEval;
   const auto S = static_cast<int64_t>(tokens.size());
   input.tokens_BS =
       is_root ? at::tensor(tokens, at::kLong).view({1, S}) : at::empty({0, S}, at::kLong);
+  if (domain) input.domains_B = at::full({input.tokens_BS.size(0)}, *domain, at::kLong);
   return input;
 }
 
@@ -50,12 +53,14 @@ std::vector<int64_t> generate(Session& session, const std::vector<int64_t>& prom
                               const std::function<void(int64_t)>& on_token) {
   const c10::NoGradGuard no_grad;
   TORCH_CHECK(!prompt.empty(), "generate: the prompt has no tokens");
+  require_domain(session.config(), options.domain);
   const RandomStream stream(options.seed, "generate");
   std::vector<int64_t> produced, next = prompt;
   KvCache cache;
   for (int64_t n = 0; n < options.max_new_tokens; ++n) {
-    const Tensor hidden_TD =
-        session.decoder().forward(input_of(next, session.is_root()), &cache).hidden_TD;
+    const Tensor hidden_TD = session.decoder()
+                                 .forward(input_of(next, options.domain, session.is_root()), &cache)
+                                 .hidden_TD;
     Tensor token = at::zeros({1}, at::kLong);
     if (session.is_root()) {
       const Tensor logits_V =

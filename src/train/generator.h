@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "train/session.h"
@@ -17,6 +18,7 @@ struct SamplingOptions {
   int64_t top_k = 0;
   double top_p = 1.0;
   uint64_t seed = 1234;
+  std::optional<int64_t> domain = {};  // source of data.path, for routers that choose by it
 };
 
 /// Chooses from vocabulary logits (V) float32; ids from `vocabulary` on are never
@@ -29,7 +31,8 @@ int64_t choose_token(const at::Tensor& logits_V, const SamplingOptions& options,
 /// experts and get the same tokens. `on_token` is called on every rank with each
 /// new token. Returns the new tokens, the end excluded. Draws are
 /// counter-based: the same seed gives the same text, up to rounding between
-/// layouts. Collective over all groups of the mesh.
+/// layouts. Throws ConfigError when the router needs a domain and has none.
+/// Collective over all groups of the mesh.
 std::vector<int64_t> generate(Session& session, const std::vector<int64_t>& prompt,
                               const SamplingOptions& options, int64_t vocabulary,
                               const std::vector<int64_t>& ends,

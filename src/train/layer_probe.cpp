@@ -69,9 +69,12 @@ void set_weights(NamedTensors& memory, const NamedTensors& weights) {
 
 void refuse_unknown(const NamedTensors& memory, const NamedTensors& in) {
   for (const auto& [name, tensor] : in) {
-    if (memory.contains(name) || name == "x" || name == "token_ids" || name == "grad_y") continue;
+    if (memory.contains(name) || name == "x" || name == "token_ids" || name == "domains" ||
+        name == "grad_y") {
+      continue;
+    }
     throw DataError("--input: \"" + name + "\" is no tensor of this layer (" +
-                    memory.begin()->first + ", ...), and none of x, token_ids, grad_y");
+                    memory.begin()->first + ", ...), and none of x, token_ids, domains, grad_y");
   }
 }
 
@@ -83,6 +86,8 @@ TokenContext context_of(const NamedTensors& in, int64_t T, Mode mode, int64_t se
   context.order_B = at::zeros({T == 0 ? 0 : 1}, at::kLong);
   context.tokens_T =
       in.contains("token_ids") ? take(in, "token_ids", {T}, at::kLong) : at::zeros({T}, at::kLong);
+  context.previous_T = at::cat({at::full({1}, -1, at::kLong), context.tokens_T}).narrow(0, 0, T);
+  if (in.contains("domains")) context.domains_T = take(in, "domains", {T}, at::kLong);
   return context;
 }
 

@@ -16,9 +16,9 @@ using NamedTensors = std::map<std::string, at::Tensor>;
 
 /// One MoE layer by itself, so that anyone can hold it against a reference:
 ///
-///   in   x (T, D); token_ids (T) and grad_y (T, D) if they are there; weights of the layer
-///        under native names ("model.layers.3.mlp.gate.weight"), each over what `weights`
-///        has of that name, and that over what training would draw
+///   in   x (T, D); token_ids (T), domains (T) and grad_y (T, D) if they are there; weights
+///        of the layer under native names ("model.layers.3.mlp.gate.weight"), each over what
+///        `weights` has of that name, and that over what training would draw
 ///   out  logits, probs (T, E); experts, weights (T, K): zero where a choice was dropped;
 ///        kept (T, K); y (T, D); losses (2): the unscaled balance loss, summed over
 ///        moe.balance, and the z-loss; with grad_y also grad_x (T, D) and

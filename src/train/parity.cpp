@@ -11,6 +11,7 @@
 #include "checkpoint/checkpoint_reader.h"
 #include "checkpoint/step_folder.h"
 #include "train/snapshot.h"
+#include "train/token_counts.h"
 #include "train/train_step.h"
 
 // B sequences of S tokens in the global batch, K experts per token, L MoE layers.
@@ -304,6 +305,7 @@ void run_parity_worker(const Runtime& runtime, RunConfig config, const Layout& l
   if (reference && config.checkpoint.load_from) {
     load_snapshot(session, resolve_checkpoint(*config.checkpoint.load_from), Restore::kWeights);
   }
+  if (reference && !config.checkpoint.load_from) prepare_routers(session, data);
   const std::string weights = folder + "/weights", results = layout_folder(folder, layout);
   make_folder_once(session, weights);
   make_folder_once(session, results);

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "base/error.h"
+#include "train/domain.h"
 
 namespace switchyard {
 namespace {
@@ -67,6 +68,7 @@ Session::Session(Mesh mesh, FlightRecord& record, int local_ranks, const RunConf
       optimizer_{config.optim.betas.at(0), config.optim.betas.at(1), config.optim.eps,
                  config.optim.weight_decay},
       spike_guard_(config.train.spike) {
+  check_domains(config);
   set_threads(config.train, local_ranks);
   const auto seed = static_cast<uint64_t>(config.run.seed);
   decoder_ = std::make_unique<Decoder>(store_, config.model, config.moe, mesh_, seed);

@@ -33,7 +33,8 @@ struct Progress {
 class Session {
  public:
   /// Builds the model of `config` (vocab_size resolved) on all ranks and, for training,
-  /// draws its initial weights. Collective. Throws ConfigError when the layout does not fit.
+  /// draws its initial weights. Collective. Throws ConfigError when the layout does
+  /// not fit, or the sources are more than the domains that the router knows.
   Session(const Runtime& runtime, const RunConfig& config, Purpose purpose = Purpose::kTraining);
 
   /// The same in a world that is already made, with `local_ranks` of it on this host.

@@ -10,6 +10,7 @@
 
 #include "base/failpoint.h"
 #include "loss/cross_entropy.h"
+#include "moe/router_objective.h"
 #include "optim/schedule.h"
 
 // B sequences of S tokens in a micro-batch, T = B * S, L MoE layers, E experts.
@@ -108,6 +109,13 @@ void fill_balance_counts(const Session& session, const std::vector<RouterRecord>
   reduce_counts(here, world, "routing counts of the micro-batch");
   if (micro) counts.micro_batch = here;
   if (global) counts.global = here;
+}
+
+/// The objective of routers that sample. Their reward is made without a gradient.
+Tensor policy_objective(const std::vector<RouterRecord>& records, const Tensor& logits_TV,
+                        const MicroBatch& batch, double step_tokens) {
+  const Tensor losses_T = cross_entropy_of_tokens(logits_TV.detach(), batch.targets_T);
+  return router_objective(records, losses_T, batch.targets_T != kIgnoredTarget, step_tokens);
 }
 
 void trace_routing(const std::vector<RouterRecord>& records, const MicroBatch& batch,
@@ -211,12 +219,15 @@ StepReport compute_gradients(Session& session, const std::vector<MicroBatch>& ba
       const Span span(report.phases.forward_ms);
       const FlightRecord::Phase phase(session.record(), "forward");
       const DecoderOutput output = session.decoder().forward(batch.input);
-      const Tensor loss =
-          cross_entropy_sum(session.decoder().logits(output.hidden_TD), batch.targets_T) /
-          step_tokens;
+      const Tensor logits_TV = session.decoder().logits(output.hidden_TD);
+      const Tensor loss = cross_entropy_sum(logits_TV, batch.targets_T) / step_tokens;
       fill_balance_counts(session, output.routers, counts);
       const RouterLosses router = router_losses(output.routers, config.moe, counts, step_tokens);
       objective = loss + router.objective;
+      if (config.moe.router.type == "reinforce") {
+        objective = objective + config.moe.router.reinforce.coef *
+                                    policy_objective(output.routers, logits_TV, batch, step_tokens);
+      }
       sums.loss += loss.item<double>();
       sums.aux += router.aux;
       sums.z += router.z;

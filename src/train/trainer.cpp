@@ -25,6 +25,7 @@
 #include "train/run_description.h"
 #include "train/run_log.h"
 #include "train/snapshot.h"
+#include "train/token_counts.h"
 #include "train/train_step.h"
 
 namespace switchyard {
@@ -117,6 +118,8 @@ void Trainer::restore(const ResumeOptions& resume) {
     checkpointer_.carry(open_model(resumed_from_).files);
   } else if (config_.checkpoint.load_from) {
     start_from(*config_.checkpoint.load_from);
+  } else {
+    prepare_routers(session_, data_);
   }
 }
 
@@ -301,10 +304,10 @@ void Trainer::evaluate_validation() {
   session_.progress().evaluation_owed = false;
   for (int64_t i = 0; i < data_.num_sources(); ++i) {
     if (!has_split(config_.data.path[i].path, "val")) continue;
-    std::optional<EvalMetrics> metrics =
-        evaluate(session_, config_.data.path[i].path, "val", config_.data.sequence_length,
-                 config_.train.eval_batches * config_.train.global_batch_size,
-                 [this] { return agreed_stop_signal() != 0; });
+    std::optional<EvalMetrics> metrics = evaluate(
+        session_, config_.data.path[i].path, "val", config_.data.sequence_length,
+        config_.train.eval_batches * config_.train.global_batch_size,
+        [this] { return agreed_stop_signal() != 0; }, /*domain=*/i);
     if (!metrics) {
       session_.progress().evaluation_owed = true;
       return;

@@ -130,5 +130,38 @@ TEST(TrainingDataTest, TooFewTokensAndForeignTokenizersAreExplained) {
   EXPECT_NE(other.find("different tokenizers"), std::string::npos) << other;
 }
 
+// 101 tokens are 0 ... 99 and the end; 61 are 0 ... 59 and the end.
+TEST(TrainingDataTest, CountsTokensInAnyNumberOfParts) {
+  const TempFolder folder;
+  const TrainingData data(config_of({{counting_source(folder, "a", 101), 1, ""}}), 7);
+  std::vector<int64_t> expected(data.vocab_size(), 0);
+  for (int64_t v = 0; v < 100; ++v) expected[v] = 1;
+  expected[256] = 1;
+  for (const int64_t parts : {1, 2, 3, 8, 150}) {
+    std::vector<int64_t> sum(data.vocab_size(), 0);
+    for (int64_t part = 0; part < parts; ++part) {
+      const std::vector<int64_t> counts = data.source(0).count_tokens(part, parts);
+      for (size_t v = 0; v < sum.size(); ++v) sum[v] += counts[v];
+    }
+    EXPECT_EQ(sum, expected) << parts;
+  }
+  EXPECT_EQ(data.blended_counts({expected}), expected);
+}
+
+TEST(TrainingDataTest, CountsOfABlendAreWeighedByItsShares) {
+  const TempFolder folder;
+  const TrainingData data(config_of({{counting_source(folder, "a", 101), 0.75, ""},
+                                     {counting_source(folder, "b", 61), 0.25, ""}}),
+                          7);
+  std::vector<int64_t> first(257, 0), second(257, 0);
+  first[0] = 60, first[1] = 40;     // 100 tokens
+  second[1] = 240, second[2] = 60;  // 300 tokens, of which the blend takes a quarter
+  const std::vector<int64_t> counts = data.blended_counts({first, second});
+  EXPECT_EQ(counts[0], 180);       // 0.75 * 400 / 100 * 60
+  EXPECT_EQ(counts[1], 120 + 80);  // 0.25 * 400 / 300 * 240
+  EXPECT_EQ(counts[2], 20);
+  EXPECT_EQ(counts[3], 0);
+}
+
 }  // namespace
 }  // namespace switchyard

@@ -31,6 +31,21 @@ TEST(CrossEntropyTest, IsTheSumOfWhatTorchAverages) {
   EXPECT_TRUE(near(cross_entropy_sum(logits_TV, targets_T), mean * 12, 1e-6));
 }
 
+TEST(CrossEntropyTest, EachTokensOwnAddUpToTheSum) {
+  const Tensor logits_TV = normal_tensor({12, 7}, "logits", at::kBFloat16);
+  const Tensor targets_T = at::arange(12).remainder(7);
+  targets_T[4] = kIgnoredTarget;
+  const Tensor losses_T = cross_entropy_of_tokens(logits_TV, targets_T);
+  const Tensor minus_T = logits_TV.to(at::kFloat)
+                             .log_softmax(1)
+                             .gather(1, targets_T.clamp_min(0).unsqueeze(1))
+                             .squeeze(1);
+  EXPECT_TRUE(near(losses_T, at::where(targets_T == kIgnoredTarget, 0, -minus_T), 1e-6));
+  EXPECT_TRUE(near(losses_T.sum(), cross_entropy_sum(logits_TV, targets_T), 1e-6));
+  EXPECT_EQ(cross_entropy_of_tokens(at::zeros({0, 7}), at::zeros({0}, at::kLong)).sizes(),
+            (std::vector<int64_t>{0}));
+}
+
 TEST(CrossEntropyTest, TheGradientIsSoftmaxMinusOneHot) {
   const Tensor logits_TV = normal_tensor({6, 5}, "logits");
   const Tensor targets_T = at::tensor({0, 4, 2, 2, 1, 3}, at::kLong);

@@ -20,6 +20,7 @@ using at::Tensor;
 
 constexpr int64_t kLength = 6;  // tokens of a sequence
 constexpr int64_t kWidth = 6;
+constexpr int64_t kVocabulary = 32;
 
 /// Sequences of each rank.
 using Share = std::function<int64_t(int rank)>;
@@ -39,6 +40,17 @@ Slice slice_of(const Share& share) {
   return slice;
 }
 
+/// With token ids, and a domain for each sequence, that the place in the run's order decides.
+TokenContext labelled_context(const Slice& slice) {
+  TokenContext context = context_of(slice.count, kLength, slice.first);
+  const Tensor place_T = slice.first * kLength + at::arange(slice.count * kLength, at::kLong);
+  context.tokens_T = (place_T * 7).remainder(kVocabulary);
+  const Tensor before_T = (context.tokens_T - 7).remainder(kVocabulary);
+  context.previous_T = at::where(place_T.remainder(kLength) == 0, -1, before_T);
+  context.domains_T = at::floor_divide(place_T * 3, kLength).remainder(8);
+  return context;
+}
+
 /// What a pass gives: outputs, the gradient at x of outputs and router losses, and
 /// the record.
 struct Pass {
@@ -56,7 +68,7 @@ Pass run(SampleMoe& moe, const MoeConfig& config, const Tensor& all_x_TD, const 
       normal_tensor(all_x_TD.sizes().vec(), "weight of the outputs", at::kFloat);
   const Tensor x_TD = rows(all_x_TD).clone().set_requires_grad(true);
   moe.store.zero_gradients();
-  const MoeOutput output = moe.layer.forward(x_TD, context_of(slice.count, kLength, slice.first));
+  const MoeOutput output = moe.layer.forward(x_TD, labelled_context(slice));
   const auto step_tokens = static_cast<double>(std::max<int64_t>(slice.total * kLength, 1));
   const RouterLosses losses = router_losses({output.record}, config, {}, step_tokens);
   const Tensor objective = (output.y_TD * rows(all_weights_TD)).sum() + losses.objective;
@@ -162,12 +174,33 @@ std::vector<NamedConfig> configs() {
   mixer.moe.router.type = "sparsemixer";
   mixer.moe.router.sparsemixer.eps = 0.9;
   mixer.moe.capacity = capacity.moe.capacity;
-  return {dropless, all, capacity, gshard, deepseek, dropout, dselect, attention, recurrent, mixer};
+  NamedConfig hash{"hash of bigrams in two parts", sample_model(), sample_moe_config(2)};
+  hash.model.vocab_size = kVocabulary;
+  hash.moe.router.type = "hash";
+  hash.moe.router.hash = {"bigram", 2};
+  hash.moe.capacity = capacity.moe.capacity;
+
+  NamedConfig domain{"domains", sample_model(), sample_moe_config(1)};
+  domain.moe.router.type = "domain";
+
+  NamedConfig sequence{"clusters with a universal expert", sample_model(), sample_moe_config(1)};
+  sequence.moe.router.type = "sequence";
+  sequence.moe.router.sequence = {8, 4, 0.5};
+  sequence.moe.shared_experts = {1, 4, false};
+
+  NamedConfig reinforce{"sampled", sample_model(), sample_moe_config(1)};
+  reinforce.model.vocab_size = kVocabulary;
+  reinforce.moe.router.type = "reinforce";
+
+  NamedConfig dense{"dense training", sample_model(), sample_moe_config(2)};
+  dense.moe.router.type = "dense_training";
+  return {dropless,  all,   capacity, gshard, deepseek, dropout,   dselect, attention,
+          recurrent, mixer, hash,     domain, sequence, reinforce, dense};
 }
 
 void set_bias(SampleMoe& moe) {
   for (auto& [name, state] : moe.layer.state()) {
-    state.copy_(0.2 * normal_tensor({8}, "bias", at::kFloat));
+    if (name.ends_with("bias")) state.copy_(0.2 * normal_tensor({8}, "bias", at::kFloat));
   }
 }
 

@@ -1,0 +1,42 @@
+#include "moe/routers/domain_router.h"
+
+#include <ATen/ATen.h>
+
+#include "base/error.h"
+#include "moe/routers/fixed_choice.h"
+
+// T tokens.
+
+namespace switchyard {
+
+using at::Tensor;
+
+DomainRouter::DomainRouter(const RouterConfig& config, const RouterPlace& place) : place_(place) {
+  require_top_1(config.type, place.top_k);
+}
+
+Routing DomainRouter::route(const Tensor& /*x_TD*/, const RouterTensors& /*tensors*/,
+                            const TokenContext& context) const {
+  const Tensor domains_T = known_domains(context, place_.num_experts);
+  return fixed_choice(domains_T.unsqueeze(1).contiguous(), place_.num_experts);
+}
+
+Tensor known_domains(const TokenContext& context, int64_t limit) {
+  const int64_t T = context.tokens_T.size(0);
+  if (T == 0) return at::empty({0}, at::kLong);
+  TORCH_CHECK(context.domains_T.defined() && context.domains_T.size(0) == T,
+              "the router chooses by domain, and these tokens have none");
+  const auto low = context.domains_T.min().item<int64_t>(),
+             high = context.domains_T.max().item<int64_t>();
+  TORCH_CHECK(low >= 0 && high < limit, "domains from ", low, " to ", high,
+              " and a router that knows ", limit);
+  return context.domains_T;
+}
+
+void require_top_1(const std::string& type, int64_t top_k) {
+  if (top_k == 1) return;
+  throw ConfigError("moe.top_k: " + std::to_string(top_k) + " with moe.router.type " + type +
+                    ", which chooses one expert; set it to 1");
+}
+
+}  // namespace switchyard

@@ -1,0 +1,68 @@
+#include "moe/routers/reinforce_router.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/random.h"
+#include "moe/routers/domain_router.h"
+#include "moe/select_top_k.h"
+
+// T tokens, E experts, K = 1 expert per token.
+
+namespace switchyard {
+
+using at::Tensor;
+
+ReinforceRouter::ReinforceRouter(const RouterConfig& config, const RouterPlace& place)
+    : config_(config.reinforce), place_(place) {
+  require_top_1(config.type, place.top_k);
+}
+
+std::vector<RouterWeight> ReinforceRouter::weights() const { return {gate_weight(place_)}; }
+
+NamedState ReinforceRouter::initial_state() const {
+  const double vocabulary = static_cast<double>(std::max<int64_t>(place_.vocab_size, 1));
+  return {{"gate.baseline", at::full({1}, std::log(vocabulary), at::kFloat)}};
+}
+
+Routing ReinforceRouter::route(const Tensor& x_TD, const RouterTensors& tensors,
+                               const TokenContext& context) const {
+  Routing routing;
+  routing.logits_TE = gate_logits(x_TD, tensors.weights[0]);
+  routing.probs_TE = routing.logits_TE.softmax(/*dim=*/1);
+  const bool train = context.mode == Mode::kTrain;
+  const Tensor policy_TE = routing.probs_TE.detach();
+  routing.experts_TK = train ? sample(policy_TE, context) : select_top_k(policy_TE, 1);
+  routing.weights_TK = at::ones(routing.experts_TK.sizes(), routing.logits_TE.options());
+  routing.kept_TK = at::ones(routing.experts_TK.sizes(), at::kBool);
+  if (train) {
+    routing.log_policy_T =
+        routing.logits_TE.log_softmax(/*dim=*/1).gather(1, routing.experts_TK).squeeze(1);
+    routing.baseline = tensors.state[0];
+  }
+  return routing;
+}
+
+Tensor ReinforceRouter::sample(const Tensor& probs_TE, const TokenContext& context) const {
+  const int64_t T = probs_TE.size(0), E = probs_TE.size(1), S = context.tokens_per_sequence;
+  const RandomStream stream(context.seed, "reinforce/" + std::to_string(place_.layer));
+  const Tensor sums_TE = probs_TE.to(at::kDouble).cumsum(/*dim=*/1).contiguous();
+  const double* sums = sums_TE.data_ptr<double>();
+  const int64_t* order = context.order_B.data_ptr<int64_t>();
+  Tensor experts_TK = at::empty({T, 1}, at::kLong);
+  int64_t* experts = experts_TK.data_ptr<int64_t>();
+  for (int64_t t = 0; t < T; ++t) {
+    const double* row = sums + t * E;
+    const double u = static_cast<double>(stream.uniform(t % S, order[t / S])) * row[E - 1];
+    experts[t] = std::min<int64_t>(std::upper_bound(row, row + E, u) - row, E - 1);
+  }
+  return experts_TK;
+}
+
+void ReinforceRouter::update_state(std::vector<Tensor>& state, const RouterStep& step) const {
+  state[0].mul_(config_.baseline_decay).add_((1 - config_.baseline_decay) * step.loss);
+}
+
+}  // namespace switchyard
