@@ -90,6 +90,17 @@ void advise_on_balance(const MoeConfig& moe, Remarks& remarks) {
   }
 }
 
+/// Losses of routers that have no weights.
+void advise_on_losses_without_effect(const MoeConfig& moe, Remarks& remarks) {
+  if (moe.router.type != "hash" && moe.router.type != "domain") return;
+  for (const BalanceConfig& balance : moe.balance) {
+    if (balance.coef == 0) continue;
+    remarks.push_back("`moe.balance` has no effect with type " + moe.router.type +
+                      ", which learns nothing: it is measured only");
+    return;
+  }
+}
+
 void advise_on_adaptive_coefficients(const MoeConfig& moe, Remarks& remarks) {
   for (const BalanceConfig& balance : moe.balance) {
     if (balance.adaptive.rate == 0 || moe.capacity.factor || moe.capacity.device_factor) continue;
@@ -118,6 +129,7 @@ std::vector<std::string> advice(const RunConfig& config) {
     advise_on_layout(config.moe, remarks);
     advise_on_router(config.moe, remarks);
     advise_on_balance(config.moe, remarks);
+    advise_on_losses_without_effect(config.moe, remarks);
     advise_on_adaptive_coefficients(config.moe, remarks);
   } else if (config.parallel.expert > 1) {
     remarks.push_back("`parallel.expert` " + std::to_string(config.parallel.expert) +

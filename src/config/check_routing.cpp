@@ -27,6 +27,7 @@ class RoutingChecker {
     check_router_groups();
     check_noisy_topk();
     check_hash();
+    check_sequence();
     check_reroute();
     check_device_budget();
     for (size_t i = 0; i < moe_.balance.size(); ++i) check_balance(moe_.balance[i], i);
@@ -46,7 +47,8 @@ class RoutingChecker {
   /// Routers of a fixed number of experts per token.
   int64_t choices_of_type() const {
     const std::string& type = moe_.router.type;
-    static const std::set<std::string> one = {"switch", "base", "sinkhorn", "reinforce", "domain"};
+    static const std::set<std::string> one = {"switch",    "base",   "sinkhorn",
+                                              "reinforce", "domain", "sequence"};
     return one.contains(type) ? 1 : type == "gshard" ? 2 : 0;
   }
 
@@ -151,6 +153,16 @@ class RoutingChecker {
                    text(moe_.num_experts) + "; use " +
                    alternatives(divisors_near(moe_.num_experts, parts)));
     }
+  }
+
+  void check_sequence() {
+    if (!know({"moe.router.type", "moe.shared_experts.num"}) || moe_.router.type != "sequence" ||
+        moe_.shared_experts.num > 0) {
+      return;
+    }
+    complain({"moe.router.type", "moe.shared_experts.num"},
+             "`moe.router.type` sequence mixes its expert with the shared experts, and there are "
+             "none; set `moe.shared_experts.num`");
   }
 
   void check_reroute() {

@@ -151,6 +151,9 @@ TEST(CheckRouting, Options) {
       {"moe: {top_k: 3, router: {type: hash, hash: {parts: 3}}}\n", 0,
        "run.yaml:1: `moe.router.hash.parts` 3 does not divide `moe.num_experts` 8; use 1, 2, 4 or "
        "8"},
+      {"moe: {top_k: 1, router: {type: sequence}}\n", 0,
+       "run.yaml:1: `moe.router.type` sequence mixes its expert with the shared experts, and there "
+       "are none; set `moe.shared_experts.num`"},
       {"moe: {router: {reroute_choices: 4}}\n", 0,
        "run.yaml:1: `moe.router.reroute_choices` finds another expert for a token that got no "
        "slot, and without a capacity all get one; set `moe.capacity.factor`, or use 0"},

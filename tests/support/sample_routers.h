@@ -21,6 +21,7 @@ inline std::vector<MoeConfig> sample_routers(const MoeConfig& base) {
       moe.router.topk_group = 2;
     }
     if (type == "hash") moe.router.hash.parts = 2;
+    if (type == "sequence") moe.shared_experts = {1, 4, false};
     if (type == "recurrent") moe.router.recurrent.hidden_size = 6;
     all.push_back(moe);
   }
