@@ -21,4 +21,8 @@ struct LoadedModel {
 LoadedModel load_model(const Runtime& runtime, const std::string& checkpoint,
                        const std::string& precision);
 
+/// Throws ConfigError when the data folder was made with another tokenizer than the
+/// model's: numbers mean nothing on its tokens. A model without one takes any. Local.
+void check_tokenizer(const ModelSource& source, const std::string& data);
+
 }  // namespace switchyard
