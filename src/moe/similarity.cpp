@@ -15,7 +15,9 @@ using at::Tensor;
 constexpr int64_t kPieceElements = int64_t{1} << 22;
 
 /// 1 / norms, and 0 for the norm of nothing.
-Tensor inverse(const Tensor& norms) { return at::where(norms > 0, norms.reciprocal(), 0.0); }
+Tensor inverse_or_zero(const Tensor& norms) {
+  return at::where(norms > 0, norms.reciprocal(), 0.0);
+}
 
 /// Mean over ordered pairs, of the square of the sum and the number of unit vectors.
 std::optional<double> mean_of_pairs(double square, double unit_vectors, double pairs) {
@@ -56,14 +58,14 @@ struct MatrixSums {
 MatrixSums sums_of(const Tensor& x_LFD, const Tensor& whole_L, Communicator& group) {
   const int64_t L = x_LFD.size(0), D = x_LFD.size(2);
   const Tensor norms_L = squares_of(x_LFD).sqrt();
-  const Tensor by_whole_L11 = inverse(whole_L).view({L, 1, 1});
-  const Tensor by_matrix_L11 = inverse(norms_L).view({L, 1, 1});
+  const Tensor by_whole_L11 = inverse_or_zero(whole_L).view({L, 1, 1});
+  const Tensor by_matrix_L11 = inverse_or_zero(norms_L).view({L, 1, 1});
   Tensor means_LD = at::zeros({L, D}, at::kDouble), units_LD = at::zeros({L, D}, at::kDouble);
   MatrixSums sums;
   Tensor neurons = at::zeros({1}, at::kDouble);
   for_each_piece(x_LFD, [&](const Tensor& x_LfD) {
     const Tensor length_Lf1 = x_LfD.square().sum(/*dim=*/2, /*keepdim=*/true).sqrt();
-    const Tensor units_LfD = x_LfD * inverse(length_Lf1);
+    const Tensor units_LfD = x_LfD * inverse_or_zero(length_Lf1);
     sums.whole += square_of_sum((x_LfD * by_whole_L11).sum(0), group);
     sums.experts += square_of_sum((x_LfD * by_matrix_L11).sum(0), group);
     sums.between += square_of_sum(units_LfD.sum(0), group);
@@ -72,7 +74,7 @@ MatrixSums sums_of(const Tensor& x_LFD, const Tensor& whole_L, Communicator& gro
     neurons += (length_Lf1 > 0).sum();
   });
   const Tensor mean_norms_L1 = means_LD.square().sum(1, /*keepdim=*/true).sqrt();
-  sums.mean_neurons = square_of_sum((means_LD * inverse(mean_norms_L1)).sum(0), group);
+  sums.mean_neurons = square_of_sum((means_LD * inverse_or_zero(mean_norms_L1)).sum(0), group);
   Tensor rest = at::cat({units_LD.square().sum().view({1}), neurons,
                          (norms_L > 0).sum().view({1}).to(at::kDouble),
                          (mean_norms_L1 > 0).sum().view({1}).to(at::kDouble)});
@@ -90,7 +92,7 @@ std::optional<RowCosines> row_cosines(const Tensor& x_ND) {
   const int64_t N = x_ND.size(0);
   if (N < 2) return std::nullopt;
   const Tensor x = x_ND.to(at::kDouble);
-  const Tensor units_ND = x * inverse(x.square().sum(/*dim=*/1, /*keepdim=*/true).sqrt());
+  const Tensor units_ND = x * inverse_or_zero(x.square().sum(/*dim=*/1, /*keepdim=*/true).sqrt());
   Tensor cosines_NN = at::matmul(units_ND, units_ND.t());
   const double sum = (cosines_NN.sum() - cosines_NN.diagonal().sum()).item<double>();
   cosines_NN.diagonal().fill_(-2.0);
