@@ -5,7 +5,6 @@
 #include "base/error.h"
 #include "cli/command.h"
 #include "cli/load_model.h"
-#include "data/dataset_meta.h"
 #include "metrics/console.h"
 #include "train/domain.h"
 #include "train/evaluator.h"
@@ -18,15 +17,6 @@ struct EvalFlags {
   int64_t sequence_length = 0, batches = 0;
   bool json = false, allow_noncausal = false;
 };
-
-/// The numbers mean nothing on the tokens of another tokenizer.
-void check_tokenizer(const ModelSource& source, const std::string& data) {
-  if (!source.meta || same_tokenizer(*source.meta, read_dataset_meta(data))) return;
-  throw ConfigError(
-      "--data: " + data +
-      " was prepared with another tokenizer than the model's; prepare it with that of " +
-      source.path());
-}
 
 void check(const EvalFlags& flags) {
   if (flags.sequence_length < 0) throw ConfigError("--sequence-length: must be at least 1");

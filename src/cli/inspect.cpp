@@ -3,10 +3,12 @@
 #include <nlohmann/json.hpp>
 
 #include "base/checksum.h"
+#include "base/error.h"
 #include "base/file.h"
 #include "checkpoint/checkpoint_reader.h"
 #include "checkpoint/summary.h"
 #include "cli/command.h"
+#include "cli/inspect_routing.h"
 #include "cli/own_checkpoint.h"
 #include "metrics/console.h"
 
@@ -16,9 +18,19 @@ namespace {
 using nlohmann::ordered_json;
 
 struct InspectFlags {
-  std::string checkpoint;
-  bool tensors = false, json = false;
+  bool tensors = false, routing = false;
+  InspectRoutingFlags of_routing = {};  // its checkpoint and json hold without --routing too
 };
+
+void check(const InspectFlags& flags, const CLI::App& command) {
+  if (flags.routing && flags.tensors)
+    throw ConfigError("--tensors: not together with --routing; inspect twice");
+  if (flags.routing) return;
+  for (const char* name : {"--data", "--split", "--sequence-length", "--batches", "--sample",
+                           "--precision", "--out"}) {
+    if (command.count(name) > 0) throw ConfigError(std::string(name) + ": only with --routing");
+  }
+}
 
 uint64_t manifest_bytes(const CheckpointReader& reader) {
   return FileReader(reader.path() + "/" + kManifestName).size();
@@ -111,10 +123,11 @@ std::string as_text(const CheckpointReader& reader, bool with_tensors) {
 }
 
 ExitCode run_inspect(const InspectFlags& flags, const Runtime& runtime) {
+  if (flags.routing) return inspect_routing(flags.of_routing, runtime);
   if (runtime.rank() != 0) return kExitOk;
-  const CheckpointReader reader(own_checkpoint(flags.checkpoint));
-  print_once(runtime, flags.json ? as_json(reader, flags.tensors).dump() + "\n"
-                                 : as_text(reader, flags.tensors));
+  const CheckpointReader reader(own_checkpoint(flags.of_routing.checkpoint));
+  print_once(runtime, flags.of_routing.json ? as_json(reader, flags.tensors).dump() + "\n"
+                                            : as_text(reader, flags.tensors));
   return kExitOk;
 }
 
@@ -123,14 +136,45 @@ ExitCode run_inspect(const InspectFlags& flags, const Runtime& runtime) {
 Command add_inspect(CLI::App& app) {
   auto flags = std::make_shared<InspectFlags>();
   CLI::App* command = app.add_subcommand(
-      "inspect", "What a checkpoint holds: step, state, layout at save, parameters, files");
-  command->add_option("checkpoint", flags->checkpoint, "A step-... folder or a run folder")
+      "inspect",
+      "What a checkpoint holds: step, state, layout at save, parameters, files; or how its "
+      "routers and experts work");
+  InspectRoutingFlags& routing = flags->of_routing;
+  command
+      ->add_option("checkpoint", routing.checkpoint,
+                   "A step-... folder or a run folder; with --routing a Hugging Face folder too")
       ->required();
   command->add_flag("--tensors", flags->tensors,
                     "Every tensor with shape, dtype, kind and slices too");
-  command->add_flag("--json", flags->json, "One JSON object on stdout");
-  command->footer("Example: switchyard inspect runs/quickstart --tensors");
-  return {command, [flags](const Runtime& runtime) { return run_inspect(*flags, runtime); }};
+  command->add_flag("--json", routing.json, "One JSON object on stdout");
+  command->add_flag(
+      "--routing", flags->routing,
+      "Per MoE layer on a split: load, MaxVio, entropy, drops, dead experts, similarity "
+      "of routers and experts, correlation of scores and norms. Runs under mpirun too");
+  command->add_option("--data", routing.data, "With --routing: folder that `prepare` made");
+  command->add_option("--split", routing.split, "With --routing: val (default) or train");
+  command->add_option("--sequence-length", routing.sequence_length,
+                      "With --routing: tokens per sequence (default: the run's)");
+  command->add_option("--batches", routing.batches,
+                      "With --routing: global batches to read (default: the whole split)");
+  command->add_option(
+      "--domain", routing.domain,
+      "With --routing: which domain the text is of, where the router chooses by it");
+  command->add_option("--sample", routing.sampled_tokens,
+                      "With --routing: tokens that every expert is run on (default: 1024)");
+  command->add_option("--precision", routing.precision,
+                      "With --routing: fp32 (default), bf16 or auto");
+  command->add_option(
+      "--out", routing.out,
+      "With --routing: file for the JSON (default: routing-step-N.json in the run's "
+      "folder)");
+  command->footer(
+      "Example: switchyard inspect runs/quickstart --tensors\n"
+      "Example: mpirun -n 2 switchyard inspect runs/quickstart --routing --data data/quickstart");
+  return {command, [flags, command](const Runtime& runtime) {
+            check(*flags, *command);
+            return run_inspect(*flags, runtime);
+          }};
 }
 
 }  // namespace switchyard

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "config/causality.h"
+#include "data/dataset_meta.h"
 #include "train/snapshot.h"
 
 namespace switchyard {
@@ -35,6 +36,14 @@ LoadedModel load_model(const Runtime& runtime, const std::string& checkpoint,
   load_tensors(*model.session, *model.source.tensors, Restore::kWeights);
   model.session->progress().step = model.source.step;
   return model;
+}
+
+void check_tokenizer(const ModelSource& source, const std::string& data) {
+  if (!source.meta || same_tokenizer(*source.meta, read_dataset_meta(data))) return;
+  throw ConfigError(
+      "--data: " + data +
+      " was prepared with another tokenizer than the model's; prepare it with that of " +
+      source.path());
 }
 
 }  // namespace switchyard

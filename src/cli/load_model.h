@@ -24,4 +24,8 @@ enum class CrossToken { kRefuse, kAllow };
 LoadedModel load_model(const Runtime& runtime, const std::string& checkpoint,
                        const std::string& precision, CrossToken cross_token);
 
+/// Throws ConfigError when the data folder was made with another tokenizer than the
+/// model's: numbers mean nothing on its tokens. A model without one takes any. Local.
+void check_tokenizer(const ModelSource& source, const std::string& data);
+
 }  // namespace switchyard

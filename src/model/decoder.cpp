@@ -66,6 +66,7 @@ DecoderOutput Decoder::forward(const DecoderInput& input, KvCache* cache) const 
         rms_norm(h_BSD, layer.post_attention_norm, config_.rms_norm_eps).view({-1, D});
     Tensor y_TD;
     if (layer.moe) {
+      if (input.keep_moe_inputs) output.moe_inputs_TD.push_back(x_TD);
       MoeOutput moe = layer.moe->forward(x_TD, context);
       y_TD = moe.y_TD;
       context.memory_TP = moe.record.memory_TP;

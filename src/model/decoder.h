@@ -28,11 +28,13 @@ struct DecoderInput {
   at::Tensor domains_B;  // (B) int64: source of each sequence, or undefined: unknown
   Mode mode = Mode::kTrain;
   int64_t group_sequences = 1;
+  bool keep_moe_inputs = false;
 };
 
 struct DecoderOutput {
-  at::Tensor hidden_TD;               // (B * S, D) after the last norm
-  std::vector<RouterRecord> routers;  // one per MoE layer, in order
+  at::Tensor hidden_TD;                        // (B * S, D) after the last norm
+  std::vector<RouterRecord> routers;           // one per MoE layer, in order
+  std::vector<at::Tensor> moe_inputs_TD = {};  // of each MoE layer, with keep_moe_inputs
 };
 
 /// A decoder of the Llama family with dense and MoE layers mixed at will:
@@ -72,6 +74,8 @@ class Decoder {
   int64_t num_moe_layers() const;
   /// Decoder-layer index of each MoE layer, in order.
   const std::vector<int64_t>& moe_layers() const { return moe_layers_; }
+  /// The MoE layer of decoder layer `layer`, which is one.
+  const MoeLayer& moe_layer(int64_t layer) const { return *layers_.at(layer).moe; }
 
  private:
   struct Layer {

@@ -1,5 +1,10 @@
 #include "moe/experts.h"
 
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+
 #include "ops/grouped_matmul.h"
 
 namespace switchyard {
@@ -43,6 +48,33 @@ at::Tensor Experts::forward(const at::Tensor& x_RD, const std::vector<int64_t>& 
   at::Tensor hidden_RF = ffn_activation(grouped_matmul(x_RD, in_LFD_, rows_L), ffn_);
   if (drop) hidden_RF = drop(hidden_RF);
   return grouped_matmul(hidden_RF, down_LDF_, rows_L);
+}
+
+at::Tensor Experts::output_norms(const at::Tensor& x_TD) const {
+  constexpr int64_t kTokens = 256;  // at once, so that the inner activations stay small
+  const c10::NoGradGuard no_grad;
+  const int64_t T = x_TD.size(0), L = in_LFD_.size(0);
+  at::Tensor norms_TL = at::empty({T, L}, at::kFloat);
+  for (int64_t l = 0; l < L; ++l) {
+    const at::Tensor in_DF = in_LFD_[l].to(at::kDouble).t();
+    const at::Tensor down_FD = down_LDF_[l].to(at::kDouble).t();
+    for (int64_t t = 0; t < T; t += kTokens) {
+      const int64_t count = std::min(kTokens, T - t);
+      const at::Tensor rows_TD = x_TD.narrow(0, t, count).to(at::kDouble);
+      const at::Tensor y_TD = at::matmul(ffn_activation(at::matmul(rows_TD, in_DF), ffn_), down_FD);
+      norms_TL.narrow(0, t, count).select(1, l).copy_(y_TD.square().sum(/*dim=*/1).sqrt());
+    }
+  }
+  return norms_TL;
+}
+
+std::vector<ExpertMatrix> Experts::matrices() const {
+  const int64_t F = down_LDF_.size(2);
+  std::vector<ExpertMatrix> matrices;
+  if (is_gated(ffn_)) matrices.push_back({"gate_proj", in_LFD_.detach().narrow(1, 0, F)});
+  matrices.push_back({"up_proj", in_LFD_.detach().narrow(1, in_LFD_.size(1) - F, F)});
+  matrices.push_back({"down_proj", down_LDF_.detach().transpose(1, 2)});
+  return matrices;
 }
 
 }  // namespace switchyard

@@ -24,6 +24,12 @@ struct InitialExperts {
   ExpertStart start = ExpertStart::kIndependent;
 };
 
+/// One matrix of every expert of this rank: row f of an expert is neuron f's weights.
+struct ExpertMatrix {
+  std::string name;  // "up_proj"
+  at::Tensor x_LFD;
+};
+
 /// This rank's experts of one layer, as two stacks: each expert is the
 /// feed-forward network of Shazeer (arXiv:2002.05202), down(act(gate x) * up x),
 /// or down(act(up x)) without a gate.
@@ -40,6 +46,14 @@ class Experts {
   /// inner activations (R, F) where it is given: expert dropout. Returns (R, D). Local.
   at::Tensor forward(const at::Tensor& x_RD, const std::vector<int64_t>& rows_L,
                      const std::function<at::Tensor(const at::Tensor&)>& drop = {}) const;
+
+  /// ||E(x)||_2 of each expert for each token: x_TD (T, D) -> (T, L) float32. Computed in
+  /// float64, so that equal experts have equal norms whatever the layout. No gradient. Local.
+  at::Tensor output_norms(const at::Tensor& x_TD) const;
+
+  /// The weights as (L, F, D) views, one row for each neuron: gate_proj where there is a
+  /// gate, up_proj, down_proj.
+  std::vector<ExpertMatrix> matrices() const;
 
  private:
   Ffn ffn_;

@@ -49,6 +49,7 @@ class MoeLayer {
   void update_state(const RouterStep& step);
 
   const Router& router() const { return *router_; }
+  const Experts& experts() const { return experts_; }
   /// Makes the router's state from the training data's token counts (V) int64. Local.
   void use_token_counts(const at::Tensor& counts_V);
 

@@ -45,6 +45,7 @@ class Session {
   const RunConfig& config() const { return config_; }
   const Mesh& mesh() const { return mesh_; }
   ParameterStore& store() { return store_; }
+  const ParameterStore& store() const { return store_; }
   const Decoder& decoder() const { return *decoder_; }
   Decoder& decoder() { return *decoder_; }
   Progress& progress() { return progress_; }
