@@ -27,7 +27,7 @@ void check(const InspectFlags& flags, const CLI::App& command) {
     throw ConfigError("--tensors: not together with --routing; inspect twice");
   if (flags.routing) return;
   for (const char* name : {"--data", "--split", "--sequence-length", "--batches", "--sample",
-                           "--precision", "--out"}) {
+                           "--precision", "--domain", "--out"}) {
     if (command.count(name) > 0) throw ConfigError(std::string(name) + ": only with --routing");
   }
 }
