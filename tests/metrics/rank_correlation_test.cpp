@@ -43,7 +43,8 @@ TEST(RankCorrelationTest, P10_ScipysNumbers) {
     const auto correlation = spearman(x, y);
     ASSERT_EQ(correlation.has_value(), !one["spearman"].is_null()) << one;
     undefined += correlation ? 0 : 1;
-    if (correlation) EXPECT_NEAR(*correlation, one["spearman"].get<double>(), 1e-12) << one;
+    if (!correlation) continue;
+    EXPECT_NEAR(*correlation, one["spearman"].get<double>(), 1e-12) << one;
   }
   EXPECT_GT(undefined, 0U);
   EXPECT_LT(undefined, 20U);
