@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "moe/router.h"
 #include "moe/routers/gshard_router.h"
+#include "moe/routers/noisy_topk_router.h"
 #include "moe/routers/topk_router.h"
 
 namespace switchyard {
@@ -23,6 +24,7 @@ const std::map<std::string, Maker>& makers() {
       {"group_limited", make<TopKRouter>},
       {"switch", make<TopKRouter>},
       {"gshard", make<GShardRouter>},
+      {"noisy_topk", make<NoisyTopKRouter>},
   };
   return all;
 }
