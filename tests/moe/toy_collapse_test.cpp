@@ -22,7 +22,7 @@ namespace {
 
 using at::Tensor;
 
-constexpr int64_t kTokens = 256, kSteps = 200, kWidth = 6;
+constexpr int64_t kTokens = 128, kSteps = 150, kWidth = 6;
 
 /// Adam (Kingma and Ba, 2014), written out.
 class Adam {

@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "moe/routers/topk_router.h"
 #include "moe/sample_moe.h"
 #include "support/tensors.h"
@@ -21,7 +23,7 @@ Routing route(const Tensor& logits_TE, double lambda) {
   RouterConfig config;
   config.logit_normalization = lambda;
   return TopKRouter(config, place_of(E, E, 2))
-      .route(logits_TE, identity_weights(E), context_of(1, logits_TE.size(0)));
+      .route(logits_TE, {{at::eye(E, logits_TE.options())}, {}}, context_of(1, logits_TE.size(0)));
 }
 
 double entropy(const Tensor& probs_TE) {

@@ -1,9 +1,13 @@
-"""Parity of routing with transformers' Switch and NLLB routers, on random cases."""
+"""Parity of routing with transformers' Switch, NLLB, Aria and DeepSeek routers, on random cases."""
 
 import math
 
 import torch
-from transformers import NllbMoeConfig, SwitchTransformersConfig
+from transformers import (AriaTextConfig, DeepseekV2Config, DeepseekV3Config, NllbMoeConfig,
+                          SwitchTransformersConfig)
+from transformers.models.aria.modeling_aria import AriaTextTopKRouter
+from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2TopkRouter
+from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3TopkRouter
 from transformers.models.nllb_moe.modeling_nllb_moe import NllbMoeTop2Router
 from transformers.models.switch_transformers.modeling_switch_transformers import SwitchTransformersTop1Router
 
@@ -39,7 +43,7 @@ def random_case(generator):
     return experts, tokens, hidden, x, gate
 
 
-def test_switch_top1(probe_routers):
+def test_C3_switch_top1(probe_routers):
     generator = torch.Generator().manual_seed(0)
     cases, expected = [], []
     for _ in range(CASES):
@@ -67,10 +71,10 @@ def test_switch_top1(probe_routers):
     assert dropped > CASES, "capacities were too large to test drops"
 
 
-def nllb_router(experts, hidden, gate, before, training, fraction):
+def nllb_router(experts, hidden, gate, before, training, fraction, prioritized=False):
     config = NllbMoeConfig(num_experts=experts, d_model=hidden, hidden_size=hidden, router_bias=False,
                            second_expert_policy="all", normalize_router_prob_before_dropping=before,
-                           batch_prioritized_routing=False, moe_eval_capacity_token_fraction=fraction)
+                           batch_prioritized_routing=prioritized, moe_eval_capacity_token_fraction=fraction)
     router = NllbMoeTop2Router(config)
     router.expert_capacity = None  # twice the even share, as fairseq has it
     router.train(training)
@@ -79,17 +83,20 @@ def nllb_router(experts, hidden, gate, before, training, fraction):
     return router
 
 
-def test_nllb_top2(probe_routers):
+@pytest.mark.parametrize("prioritized", [False, True], ids=["C2", "R1"])
+def test_C2_R1_nllb_top2(prioritized, probe_routers):
+    """GShard's top-2 with first choices first, and batch prioritised routing (R1)."""
     generator = torch.Generator().manual_seed(0)
     cases, expected = [], []
     for case in range(CASES):
         experts, tokens, hidden, x, gate = random_case(generator)
         before, training, fraction = case % 2 == 0, case % 4 < 2, 0.3
         capacity = 2 * math.ceil(tokens / experts) if training else math.ceil(fraction * tokens)
-        router = nllb_router(experts, hidden, gate, before, training, fraction)
+        router = nllb_router(experts, hidden, gate, before, training, fraction, prioritized)
         with torch.no_grad():
             first, combined = router.route_tokens(x @ gate.t())
         order = "before_drop" if before else "after_drop"
+        # Priorities are topk's: its normalize is before_drop. After the drop no router of ours rescales by them.
         text = CONFIG.format(hidden=hidden, experts=experts, top_k=2, counts_k="true",
                              router=f"{{type: gshard, second_expert_policy: all, normalize_gate: {order}}}",
                              factor=repr(capacity * experts / (2 * tokens)))
