@@ -36,7 +36,7 @@ std::vector<NamedConfig> configs() {
   add("noisy top-k").moe.router.type = "noisy_topk";
   NamedConfig& tree = add("hierarchical noisy top-k");
   tree.moe.router.type = "noisy_topk";
-  tree.moe.router.noisy_topk.groups = 4;
+  tree.moe.router.noisy_topk.groups = 2;
   tree.moe.router.noisy_topk.groups_per_token = 2;
   add("shared experts").moe.shared_experts = {2, 5, false};
   NamedConfig& everything = add("everything");
