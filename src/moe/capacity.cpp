@@ -21,16 +21,22 @@ double rounded(const std::string& word, double x) {
   return word == "floor" ? std::floor(x) : std::ceil(x);
 }
 
+/// What tokens are sorted by, (T) float32; undefined under the other priorities.
+Tensor token_score(Priority priority, const Tensor& probs_TK, const Tensor& kept_TK) {
+  if (priority == Priority::kProbability) return probs_TK.select(/*dim=*/1, 0).contiguous();
+  if (priority == Priority::kProbabilitySum) return (probs_TK * kept_TK).sum(/*dim=*/1);
+  return {};
+}
+
 /// Tokens of the group that starts at `begin`, in the order in which they are served.
-std::vector<int64_t> token_order(int64_t begin, const Tensor& probs_TK, Priority priority,
+std::vector<int64_t> token_order(int64_t begin, const Tensor& score_T, Priority priority,
                                  int64_t layer, const TokenContext& context) {
   std::vector<int64_t> order(context.tokens_per_group);
   std::iota(order.begin(), order.end(), begin);
-  if (priority == Priority::kProbability) {
-    const float* probs = probs_TK.data_ptr<float>();
-    const int64_t K = probs_TK.size(1);
+  if (score_T.defined()) {
+    const float* score = score_T.data_ptr<float>();
     std::stable_sort(order.begin(), order.end(),
-                     [&](int64_t a, int64_t b) { return probs[a * K] > probs[b * K]; });
+                     [&](int64_t a, int64_t b) { return score[a] > score[b]; });
   }
   if (priority == Priority::kRandom) {
     const RandomStream stream(context.seed, "capacity/" + std::to_string(layer));
@@ -44,12 +50,56 @@ std::vector<int64_t> token_order(int64_t begin, const Tensor& probs_TK, Priority
   return order;
 }
 
+/// The slots of one routing group, and who holds them.
+class Slots {
+ public:
+  Slots(int64_t num_experts, int64_t capacity, Tensor& experts_TK, Tensor& kept_TK,
+        const Tensor& reroute_TR, Tensor& rerouted_TK)
+      : K_(experts_TK.size(1)),
+        R_(reroute_TR.defined() ? reroute_TR.size(1) : 0),
+        capacity_(capacity),
+        experts_(experts_TK.data_ptr<int64_t>()),
+        further_(R_ > 0 ? reroute_TR.data_ptr<int64_t>() : nullptr),
+        kept_(kept_TK.data_ptr<bool>()),
+        rerouted_(rerouted_TK.data_ptr<bool>()),
+        asked_TK_(R_ > 0 ? kept_TK.clone() : Tensor()),
+        used_(num_experts) {}
+
+  void clear() { std::fill(used_.begin(), used_.end(), 0); }
+
+  /// Choice k of token t takes a slot, or is dropped.
+  void serve(int64_t t, int64_t k) {
+    bool& keep = kept_[t * K_ + k];
+    if (keep) keep = used_[experts_[t * K_ + k]]++ < capacity_;
+  }
+
+  /// Further choice r of token t takes a slot if the token has none.
+  void reroute(int64_t t, int64_t r) {
+    const bool *asked = asked_TK_.data_ptr<bool>() + t * K_, *kept = kept_ + t * K_;
+    const int64_t e = further_[t * R_ + r], k = std::find(asked, asked + K_, true) - asked;
+    if (e < 0 || k == K_ || used_[e] >= capacity_ || std::find(kept, kept + K_, true) != kept + K_)
+      return;
+    used_[e] += 1;
+    experts_[t * K_ + k] = e;
+    kept_[t * K_ + k] = rerouted_[t * K_ + k] = true;
+  }
+
+ private:
+  int64_t K_, R_, capacity_;
+  int64_t* experts_;
+  const int64_t* further_;
+  bool *kept_, *rerouted_;
+  Tensor asked_TK_;
+  std::vector<int64_t> used_;
+};
+
 }  // namespace
 
 Priority parse_priority(const std::string& word) {
   if (word == "position") return Priority::kPosition;
   if (word == "choice") return Priority::kChoice;
   if (word == "probability") return Priority::kProbability;
+  if (word == "probability_sum") return Priority::kProbabilitySum;
   TORCH_CHECK(word == "random", "moe.capacity.priority: ", word);
   return Priority::kRandom;
 }
@@ -67,32 +117,40 @@ int64_t expert_capacity(const CapacityConfig& capacity, double factor, int64_t t
 void drop_over_capacity(const Tensor& experts_TK, const Tensor& probs_TK, int64_t num_experts,
                         int64_t capacity, Priority priority, int64_t layer,
                         const TokenContext& context, Tensor& kept_TK) {
-  const int64_t T = experts_TK.size(0), K = experts_TK.size(1), group = context.tokens_per_group;
+  Tensor unchanged_TK = experts_TK;
+  drop_and_reroute({}, unchanged_TK, probs_TK, num_experts, capacity, priority, layer, context,
+                   kept_TK);
+}
+
+Tensor drop_and_reroute(const Tensor& reroute_TR, Tensor& experts_TK, const Tensor& probs_TK,
+                        int64_t num_experts, int64_t capacity, Priority priority, int64_t layer,
+                        const TokenContext& context, Tensor& kept_TK) {
+  const int64_t T = experts_TK.size(0), K = experts_TK.size(1), group = context.tokens_per_group,
+                R = reroute_TR.defined() ? reroute_TR.size(1) : 0;
   TORCH_CHECK(T == 0 || T % group == 0, "routing groups of ", group, " tokens do not fit ", T,
               " tokens");
-  const Tensor probs = probs_TK.contiguous();
-  const int64_t* experts = experts_TK.data_ptr<int64_t>();
-  bool* kept = kept_TK.data_ptr<bool>();
-  std::vector<int64_t> used(num_experts);
-  const auto serve = [&](int64_t t, int64_t k) {
-    bool& keep = kept[t * K + k];
-    if (keep) keep = used[experts[t * K + k]]++ < capacity;
-  };
-  const bool all_first_choices_first =
-      priority == Priority::kChoice || priority == Priority::kProbability;
+  Tensor rerouted_TK = at::zeros(experts_TK.sizes(), at::kBool);
+  const Tensor score_T = token_score(priority, probs_TK, kept_TK);
+  Slots slots(num_experts, capacity, experts_TK, kept_TK, reroute_TR, rerouted_TK);
+  const bool token_by_token = priority == Priority::kPosition || priority == Priority::kRandom;
   for (int64_t begin = 0; begin < T; begin += group) {
-    std::fill(used.begin(), used.end(), 0);
-    const auto order = token_order(begin, probs, priority, layer, context);
-    if (all_first_choices_first) {
-      for (int64_t k = 0; k < K; ++k) {
-        for (const int64_t t : order) serve(t, k);
+    slots.clear();
+    const auto order = token_order(begin, score_T, priority, layer, context);
+    if (token_by_token) {
+      for (const int64_t t : order) {
+        for (int64_t k = 0; k < K; ++k) slots.serve(t, k);
+        for (int64_t r = 0; r < R; ++r) slots.reroute(t, r);
       }
     } else {
-      for (const int64_t t : order) {
-        for (int64_t k = 0; k < K; ++k) serve(t, k);
+      for (int64_t k = 0; k < K; ++k) {
+        for (const int64_t t : order) slots.serve(t, k);
+      }
+      for (int64_t r = 0; r < R; ++r) {
+        for (const int64_t t : order) slots.reroute(t, r);
       }
     }
   }
+  return rerouted_TK;
 }
 
 }  // namespace switchyard

@@ -10,6 +10,7 @@
 #include "moe/routers/dselect_k_router.h"
 #include "moe/routers/gshard_router.h"
 #include "moe/routers/hash_router.h"
+#include "moe/routers/noisy_topk_router.h"
 #include "moe/routers/recurrent_router.h"
 #include "moe/routers/reinforce_router.h"
 #include "moe/routers/sequence_router.h"
@@ -41,6 +42,7 @@ const std::map<std::string, Maker>& makers() {
       {"sequence", make<SequenceRouter>},
       {"reinforce", make<ReinforceRouter>},
       {"dense_training", make<DenseTrainingRouter>},
+      {"noisy_topk", make<NoisyTopKRouter>},
   };
   return all;
 }

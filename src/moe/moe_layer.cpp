@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "moe/choices_per_token.h"
+#include "moe/drop_tokens.h"
 #include "ops/dropout.h"
 
 // T tokens on this rank, D model width, E experts, K experts per token, G routing
@@ -78,6 +78,18 @@ RouterRecord make_record(const Routing& routing, const RoutingCounts& counts,
   return record;
 }
 
+/// Skywork-MoE (arXiv:2406.06563 section 4.2): alpha <- beta alpha + (1 - beta) min(rate
+/// dropped, max), for the entries that are adaptive.
+void follow_drops(const std::vector<BalanceConfig>& balance, double dropped, const Tensor& coef_N) {
+  float* coef = coef_N.data_ptr<float>();
+  for (size_t n = 0; n < balance.size(); ++n) {
+    const AdaptiveConfig& adaptive = balance[n].adaptive;
+    if (adaptive.rate == 0.0) continue;
+    const double target = std::min(adaptive.rate * dropped, adaptive.max);
+    coef[n] = static_cast<float>(adaptive.beta * coef[n] + (1 - adaptive.beta) * target);
+  }
+}
+
 bool is_adaptive(const MoeConfig& moe) {
   return std::ranges::any_of(moe.balance,
                              [](const BalanceConfig& entry) { return entry.adaptive.rate > 0; });
@@ -124,7 +136,7 @@ MoeOutput MoeLayer::forward(const Tensor& x_TD, const TokenContext& context) con
   Routing routing = router_->route(x_TD, router_tensors_, context);
   if (context.valid_T.defined()) routing.kept_TK.logical_and_(context.valid_T.unsqueeze(1));
   const RoutingCounts counts = count_choices(routing, context, config_.num_experts);
-  drop(routing, context);
+  drop_tokens(routing, config_, layer_, context);
   const Dispatched sent =
       dispatcher_.dispatch(x_TD, routing.experts_TK, routing.kept_TK);  // all-to-all, there
   const Tensor y_RD = expert_output(sent, context);
@@ -148,28 +160,11 @@ NamedState MoeLayer::state() const {
 
 void MoeLayer::update_state(const RouterStep& step) {
   router_->update_state(router_tensors_.state, step);
+  if (balance_coef_N_.defined()) follow_drops(config_.balance, step.dropped, balance_coef_N_);
 }
 
 void MoeLayer::use_token_counts(const Tensor& counts_V) {
   router_->use_token_counts(counts_V, router_tensors_.state);
-}
-
-void MoeLayer::drop(Routing& routing, const TokenContext& context) const {
-  const auto& factor =
-      context.mode == Mode::kTrain ? config_.capacity.factor : config_.capacity.eval_factor;
-  if (!factor) return;
-  TokenContext scope = context;
-  if (config_.capacity.scope == "rank")
-    scope.tokens_per_group = std::max<int64_t>(routing.experts_TK.size(0), 1);
-  const int64_t slots =
-      expert_capacity(config_.capacity, *factor, scope.tokens_per_group, config_.num_experts,
-                      choices_per_token(config_, context.mode));
-  const Priority priority = config_.router.type == "gshard"
-                                ? Priority::kChoice
-                                : parse_priority(config_.capacity.priority);
-  const Tensor probs_TK = routing.probs_TE.detach().gather(/*dim=*/1, routing.experts_TK);
-  drop_over_capacity(routing.experts_TK, probs_TK, config_.num_experts, slots, priority, layer_,
-                     scope, routing.kept_TK);
 }
 
 Tensor MoeLayer::expert_output(const Dispatched& sent, const TokenContext& context) const {

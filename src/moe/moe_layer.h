@@ -8,7 +8,6 @@
 
 #include "config/run_config.h"
 #include "distributed/mesh.h"
-#include "moe/capacity.h"
 #include "moe/dispatcher.h"
 #include "moe/experts.h"
 #include "moe/feed_forward.h"
@@ -45,7 +44,9 @@ class MoeLayer {
   /// moe.balance is adaptive, balance_coef (N). Float32, equal on all ranks.
   NamedState state() const;
 
-  /// Moves the state on, once per optimizer step. Local.
+  /// Moves the state on, once per optimizer step: the router's, and an adaptive
+  /// coefficient a towards min(rate * dropped, max): a <- beta a + (1 - beta) of that
+  /// (Skywork-MoE, arXiv:2406.06563 section 4.2), the starting value being `coef`. Local.
   void update_state(const RouterStep& step);
 
   const Router& router() const { return *router_; }
@@ -54,8 +55,6 @@ class MoeLayer {
   void use_token_counts(const at::Tensor& counts_V);
 
  private:
-  /// Narrows `routing.kept_TK` to what capacity and padding allow.
-  void drop(Routing& routing, const TokenContext& context) const;
   /// `scale_T` (T) is the router's, or undefined: 1.
   at::Tensor shared_output(const at::Tensor& x_TD, const at::Tensor& scale_T) const;
   /// The experts' outputs (R, D), with expert dropout in training: Switch

@@ -36,6 +36,11 @@ std::vector<NamedConfig> configs() {
   add("dselect_k").moe.router.type = "dselect_k";
   add("attention router").moe.router.type = "attention";
   add("recurrent router").moe.router.type = "recurrent";
+  add("noisy top-k").moe.router.type = "noisy_topk";
+  NamedConfig& tree = add("hierarchical noisy top-k");
+  tree.moe.router.type = "noisy_topk";
+  tree.moe.router.noisy_topk.groups = 2;
+  tree.moe.router.noisy_topk.groups_per_token = 2;
   add("shared experts").moe.shared_experts = {2, 5, false};
   NamedConfig& everything = add("everything");
   everything.model.num_hidden_layers = 4;
@@ -87,8 +92,28 @@ TEST(ModelSizeTest, FlopsOfASmallModelByHand) {
   EXPECT_EQ(size.flops_per_token, 6 * weights + 6 * attention);
 }
 
+// DeepSeekMoE's fine segmentation (arXiv:2401.06066 section 3.1): experts m times as many
+// and m times as narrow, K m times as many. The experts stay as large and as costly, and
+// the router has a row for each.
+TEST(ModelSizeTest, L7_SegmentationKeepsParametersAndFlopsOfTheExperts) {
+  const ModelConfig model = small_model();
+  const ModelSize whole = model_size(model, small_moe(), 16);
+  for (const int64_t m : {2, 3, 6}) {
+    MoeConfig moe = small_moe();
+    moe.num_experts *= m;
+    moe.top_k *= m;
+    moe.expert_intermediate_size /= m;
+    const ModelSize fine = model_size(model, moe, 16);
+    const int64_t rows = 2 * 8 * 8 * (m - 1);  // layers * experts * width
+    EXPECT_EQ(fine.expert_parameters, whole.expert_parameters);
+    EXPECT_EQ(fine.dense_parameters, whole.dense_parameters + rows);
+    EXPECT_EQ(fine.active_parameters, whole.active_parameters + rows);
+    EXPECT_EQ(fine.flops_per_token, whole.flops_per_token + 6.0 * static_cast<double>(rows));
+  }
+}
+
 // Mixtral 8x7B has 46.7 billion parameters, 12.9 billion of them active.
-TEST(ModelSizeTest, Mixtral8x7B) {
+TEST(ModelSizeTest, C8_Mixtral8x7B) {
   ModelConfig model;
   model.vocab_size = 32000;
   model.hidden_size = 4096;

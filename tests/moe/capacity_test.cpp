@@ -16,7 +16,8 @@ namespace {
 using at::Tensor;
 
 constexpr Priority kAllPriorities[] = {Priority::kPosition, Priority::kChoice,
-                                       Priority::kProbability, Priority::kRandom};
+                                       Priority::kProbability, Priority::kProbabilitySum,
+                                       Priority::kRandom};
 
 CapacityConfig rounding(const std::string& word, bool counts_k, int64_t min,
                         int64_t multiple_of = 1) {
@@ -106,7 +107,7 @@ Choices sample_choices(int64_t T, int64_t E, int64_t K, const char* name = "logi
   return {experts_TK, probs_TK};
 }
 
-TEST(DropOverCapacityTest, PositionServesTokenByToken) {
+TEST(DropOverCapacityTest, C3_PositionServesTokenByToken) {
   const Tensor experts_TK = pairs({0, 1, 1, 0, 0, 2, 2, 1});
   EXPECT_TRUE(same(drop(experts_TK, 3, 1, Priority::kPosition, context_of(1, 4)),
                    bools({1, 1, 0, 0, 0, 1, 0, 0}).view({4, 2})));
@@ -114,13 +115,13 @@ TEST(DropOverCapacityTest, PositionServesTokenByToken) {
                    bools({1, 1, 1, 1, 0, 1, 1, 0}).view({4, 2})));
 }
 
-TEST(DropOverCapacityTest, ChoiceServesFirstChoicesBeforeSecondOnes) {
+TEST(DropOverCapacityTest, C2_ChoiceServesFirstChoicesBeforeSecondOnes) {
   const Tensor experts_TK = pairs({0, 1, 1, 0, 0, 2, 2, 1});
   EXPECT_TRUE(same(drop(experts_TK, 3, 1, Priority::kChoice, context_of(1, 4)),
                    bools({1, 0, 1, 0, 0, 0, 1, 0}).view({4, 2})));
 }
 
-TEST(DropOverCapacityTest, ProbabilityServesTheHighestFirstChoiceFirst) {
+TEST(DropOverCapacityTest, R1_ProbabilityServesTheHighestFirstChoiceFirst) {
   const Tensor experts_TK = pairs({0, 1, 1, 0, 0, 2, 2, 1});
   const Tensor probs_TK =
       at::tensor({0.5, 0.1, 0.4, 0.3, 0.9, 0.05, 0.8, 0.2}, at::kFloat).view({4, 2});
@@ -132,7 +133,7 @@ TEST(DropOverCapacityTest, ProbabilityServesTheHighestFirstChoiceFirst) {
                    bools({1, 0, 1, 0, 1, 1, 1, 1}).view({4, 2})));
 }
 
-TEST(DropOverCapacityTest, EqualProbabilitiesGoByPosition) {
+TEST(DropOverCapacityTest, R1_EqualProbabilitiesGoByPosition) {
   const Tensor experts_TK = at::zeros({5, 1}, at::kLong);
   EXPECT_TRUE(same(drop(experts_TK, 2, 3, Priority::kProbability, context_of(1, 5)),
                    bools({1, 1, 1, 0, 0}).view({5, 1})));
@@ -151,7 +152,7 @@ TEST(DropOverCapacityTest, RandomKeepsEachPositionAlike) {
   }
 }
 
-TEST(DropOverCapacityTest, EveryPriorityDropsWhatIsOverCapacity) {
+TEST(DropOverCapacityTest, C3_EveryPriorityDropsWhatIsOverCapacity) {
   const auto [experts_TK, probs_TK] = sample_choices(60, 4, 2);
   const Tensor count_E = at::bincount(experts_TK.flatten(), {}, 4);
   for (const int64_t capacity : {0, 1, 20, 28, 31, 60}) {
@@ -215,10 +216,11 @@ TEST(DropOverCapacityTest, PositionAloneNeverLooksAtLaterTokens) {
   EXPECT_TRUE(is_causal(Priority::kPosition));
   EXPECT_FALSE(is_causal(Priority::kChoice));
   EXPECT_FALSE(is_causal(Priority::kProbability));
+  EXPECT_FALSE(is_causal(Priority::kProbabilitySum));
   EXPECT_FALSE(is_causal(Priority::kRandom));
 }
 
-TEST(DropOverCapacityTest, ProbabilityKeepsTheBestOfEachExpertInAnyOrder) {
+TEST(DropOverCapacityTest, R1_ProbabilityKeepsTheBestOfEachExpertInAnyOrder) {
   const auto [experts_TK, probs_TK] = sample_choices(40, 4, 1);
   const Tensor kept_TK =
       drop(experts_TK, 4, 5, Priority::kProbability, context_of(1, 40), probs_TK);
@@ -236,6 +238,65 @@ TEST(DropOverCapacityTest, ProbabilityKeepsTheBestOfEachExpertInAnyOrder) {
   EXPECT_TRUE(same(shuffled(Priority::kProbability), kept_TK.index_select(0, order)));
   const Tensor by_position = drop(experts_TK, 4, 5, Priority::kPosition, context_of(1, 40));
   EXPECT_FALSE(at::equal(shuffled(Priority::kPosition), by_position.index_select(0, order)));
+}
+
+// First choices 0 of both tokens, one slot: 0.5 + 0.1 against 0.4 + 0.3.
+TEST(DropOverCapacityTest, R1_ProbabilitySumServesTheHighestSumFirst) {
+  const Tensor experts_TK = pairs({0, 1, 0, 2});
+  const Tensor probs_TK = at::tensor({0.5, 0.1, 0.4, 0.3}, at::kFloat).view({2, 2});
+  const TokenContext context = context_of(1, 2);
+  EXPECT_TRUE(same(drop(experts_TK, 3, 1, Priority::kProbability, context, probs_TK),
+                   bools({1, 1, 0, 1}).view({2, 2})));
+  EXPECT_TRUE(same(drop(experts_TK, 3, 1, Priority::kProbabilitySum, context, probs_TK),
+                   bools({0, 1, 1, 1}).view({2, 2})));
+  // A choice that the router left out adds nothing.
+  EXPECT_TRUE(same(drop(experts_TK, 3, 1, Priority::kProbabilitySum, context, probs_TK,
+                        bools({1, 1, 1, 0}).view({2, 2})),
+                   bools({1, 1, 0, 0}).view({2, 2})));
+}
+
+// With two choices an expert keeps its best first choices, then its best second ones;
+// who is in a batch counts and not where. By position it is where.
+TEST(DropOverCapacityTest, R1_PermutingTheBatchChangesNothing) {
+  const auto [experts_TK, probs_TK] = sample_choices(40, 4, 2);
+  const Tensor order = normal_tensor({40}, "order").argsort();
+  const auto kept = [&](Priority priority) {
+    return drop(experts_TK, 4, 12, priority, context_of(1, 40), probs_TK).index_select(0, order);
+  };
+  const auto permuted = [&](Priority priority) {
+    return drop(experts_TK.index_select(0, order), 4, 12, priority, context_of(1, 40),
+                probs_TK.index_select(0, order));
+  };
+  EXPECT_TRUE(same(permuted(Priority::kProbability), kept(Priority::kProbability)));
+  EXPECT_TRUE(same(permuted(Priority::kProbabilitySum), kept(Priority::kProbabilitySum)));
+  EXPECT_FALSE(at::equal(permuted(Priority::kChoice), kept(Priority::kChoice)));
+  EXPECT_FALSE(at::equal(permuted(Priority::kPosition), kept(Priority::kPosition)));
+}
+
+// For each expert: all kept first choices before any second one, and of each rank the
+// tokens of the highest first probability.
+TEST(DropOverCapacityTest, R1_EachExpertKeepsTheHighestPriorities) {
+  const auto [experts_TK, probs_TK] = sample_choices(40, 4, 2);
+  const Tensor kept_TK =
+      drop(experts_TK, 4, 12, Priority::kProbability, context_of(1, 40), probs_TK);
+  const Tensor priority_TK =
+      probs_TK.narrow(1, 0, 1).expand({40, 2}) - 2 * at::arange(2).unsqueeze(0);
+  for (int64_t e = 0; e < 4; ++e) {
+    const Tensor asked = experts_TK == e;
+    const Tensor kept = priority_TK.masked_select(asked & kept_TK);
+    const int64_t n = std::min<int64_t>(12, asked.sum().item<int64_t>());
+    const Tensor best = std::get<0>(priority_TK.masked_select(asked).topk(n));
+    EXPECT_TRUE(same(std::get<0>(kept.sort(0, /*descending=*/true)), best));
+  }
+  EXPECT_FALSE(kept_TK.all().item<bool>());
+}
+
+TEST(DropOverCapacityTest, R1_WithoutDropsItIsAsWithoutPriorities) {
+  const auto [experts_TK, probs_TK] = sample_choices(40, 4, 2);
+  const Tensor vanilla_TK = drop(experts_TK, 4, 40, Priority::kPosition, context_of(1, 40));
+  for (const Priority priority : {Priority::kProbability, Priority::kProbabilitySum}) {
+    EXPECT_TRUE(same(drop(experts_TK, 4, 40, priority, context_of(1, 40), probs_TK), vanilla_TK));
+  }
 }
 
 TEST(DropOverCapacityTest, WhatIsNotKeptBeforeTakesNoSlot) {
@@ -269,6 +330,7 @@ TEST(ParsePriorityTest, ReadsItsNames) {
   EXPECT_EQ(parse_priority("position"), Priority::kPosition);
   EXPECT_EQ(parse_priority("choice"), Priority::kChoice);
   EXPECT_EQ(parse_priority("probability"), Priority::kProbability);
+  EXPECT_EQ(parse_priority("probability_sum"), Priority::kProbabilitySum);
   EXPECT_EQ(parse_priority("random"), Priority::kRandom);
   EXPECT_THROW(parse_priority("gate"), c10::Error);
 }

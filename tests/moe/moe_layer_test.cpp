@@ -89,13 +89,13 @@ TEST(MoeLayerTest, EqualsLoopsForEveryScore) {
   }
 }
 
-TEST(MoeLayerTest, EqualsLoopsForSwitch) {
+TEST(MoeLayerTest, C3_EqualsLoopsForSwitch) {
   MoeConfig config = sample_moe_config(1);
   config.router.type = "switch";
   expect_equal_to_loops(sample_model(), config, 24);
 }
 
-TEST(MoeLayerTest, EqualsLoopsWithSharedExperts) {
+TEST(MoeLayerTest, L7_EqualsLoopsWithSharedExperts) {
   for (const bool gated : {false, true}) {
     SCOPED_TRACE(gated);
     MoeConfig config = sample_moe_config();
@@ -105,7 +105,7 @@ TEST(MoeLayerTest, EqualsLoopsWithSharedExperts) {
 }
 
 TEST(MoeLayerTest, EqualsLoopsWithTightCapacity) {
-  for (const char* priority : {"position", "choice", "probability", "random"}) {
+  for (const char* priority : {"position", "choice", "probability", "probability_sum", "random"}) {
     SCOPED_TRACE(priority);
     MoeConfig config = sample_moe_config();
     config.capacity.factor = 0.75;
@@ -122,7 +122,7 @@ TEST(MoeLayerTest, EqualsLoopsForOneToken) {
 
 // down relu(up x) with up = [I; -I] and down = [I, -I] is x, and the weights of all
 // experts sum to 1.
-TEST(MoeLayerTest, AllExpertsOfTheIdentityGiveBackTheInput) {
+TEST(MoeLayerTest, C1_AllExpertsOfTheIdentityGiveBackTheInput) {
   ModelConfig model = sample_model();
   model.ffn = "relu";
   MoeConfig config = sample_moe_config(8);
@@ -186,7 +186,7 @@ TEST(MoeLayerTest, AllTokensToOneExpert) {
   }
 }
 
-TEST(MoeLayerTest, DroppedTokensGiveExactlyZeroAndNoGradient) {
+TEST(MoeLayerTest, C3_DroppedTokensGiveExactlyZeroAndNoGradient) {
   MoeConfig config = sample_moe_config(1);
   config.router.type = "switch";
   config.capacity.factor = 1.0;
@@ -222,7 +222,7 @@ TEST(MoeLayerTest, DroppedTokensGiveExactlyZeroAndNoGradient) {
   }
 }
 
-TEST(MoeLayerTest, DropsAreTheSumOfWhatIsOverCapacity) {
+TEST(MoeLayerTest, C3_DropsAreTheSumOfWhatIsOverCapacity) {
   MoeConfig config = sample_moe_config();
   config.capacity.factor = 0.8;
   config.capacity.min = 1;
@@ -255,7 +255,7 @@ int64_t drops(const MoeConfig& config, const TokenContext& context) {
   return run(moe, sample_x(24), context).output.record.dropped_pairs;
 }
 
-TEST(MoeLayerTest, EvaluationHasItsOwnCapacity) {
+TEST(MoeLayerTest, C3_EvaluationHasItsOwnCapacity) {
   MoeConfig config = sample_moe_config();
   config.capacity.min = 1;
   config.capacity.factor = 0.5;
@@ -329,7 +329,7 @@ TEST(MoeLayerTest, RefusesGroupsThatDoNotDivideTheTokens) {
   EXPECT_THROW(moe.layer.forward(sample_x(12), context), c10::Error);
 }
 
-TEST(MoeLayerTest, ExpertsDoNotSeeTheJitter) {
+TEST(MoeLayerTest, C3_ExpertsDoNotSeeTheJitter) {
   MoeConfig config = sample_moe_config(8);
   config.router.jitter_eps = 0.3;
   config.router.normalize = false;
@@ -353,7 +353,7 @@ TEST(MoeLayerTest, ExpertsDoNotSeeTheJitter) {
 // Two experts for each of two tokens, one slot each. Token 0 splits 0.45 : 0.05
 // between its two choices and token 1 0.5 : 0.4: token 1 is the more probable one,
 // though not by its normalised weight.
-TEST(MoeLayerTest, ProbabilityPriorityComparesProbabilitiesNotNormalisedWeights) {
+TEST(MoeLayerTest, R1_ProbabilityPriorityComparesProbabilitiesNotNormalisedWeights) {
   MoeConfig config = sample_moe_config(2);
   config.num_experts = 6;
   config.capacity.factor = 0.01;
@@ -371,7 +371,7 @@ TEST(MoeLayerTest, ProbabilityPriorityComparesProbabilitiesNotNormalisedWeights)
   EXPECT_TRUE(record.kept_TK[1][0].item<bool>());
 }
 
-TEST(MoeLayerTest, GShardTakesFirstChoicesFirstWhateverThePriority) {
+TEST(MoeLayerTest, C2_GShardTakesFirstChoicesFirstWhateverThePriority) {
   MoeConfig config = sample_moe_config(2);
   config.num_experts = 6;
   config.router.type = "gshard";
@@ -389,7 +389,7 @@ TEST(MoeLayerTest, GShardTakesFirstChoicesFirstWhateverThePriority) {
   EXPECT_TRUE(same(kept_TK, bools({1, 0, 1, 0}).view({2, 2})));
 }
 
-TEST(MoeLayerTest, TheSelectionBiasIsTheLayersOwnState) {
+TEST(MoeLayerTest, R12_TheSelectionBiasIsTheLayersOwnState) {
   MoeConfig config = sample_moe_config(2);
   config.router.score = "sigmoid";
   config.router.selection_bias = true;
@@ -424,7 +424,7 @@ MoeConfig dropout_config(double rate) {
   return config;
 }
 
-TEST(MoeLayerTest, ExpertDropoutIsOffInEvaluation) {
+TEST(MoeLayerTest, C3_ExpertDropoutIsOffInEvaluation) {
   const Mesh mesh = solo_mesh();
   SampleMoe plain(sample_model(), sample_moe_config(), mesh);
   SampleMoe dropout(sample_model(), dropout_config(0.4), mesh);
@@ -438,7 +438,7 @@ TEST(MoeLayerTest, ExpertDropoutIsOffInEvaluation) {
 
 // Inside the experts: the shared expert, and what does not pass through an expert,
 // stay as they are.
-TEST(MoeLayerTest, ExpertDropoutLeavesTheSharedExpertAlone) {
+TEST(MoeLayerTest, C3_ExpertDropoutLeavesTheSharedExpertAlone) {
   MoeConfig config = dropout_config(0.4);
   config.shared_experts = {1, 4, true};
   const Mesh mesh = solo_mesh();
@@ -452,7 +452,7 @@ TEST(MoeLayerTest, ExpertDropoutLeavesTheSharedExpertAlone) {
   EXPECT_TRUE(same(trained, run(moe, sample_x(24), context).output.y_TD));
 }
 
-TEST(MoeLayerTest, ExpertDropoutKeepsTheMeanAndDrawsForEachSequence) {
+TEST(MoeLayerTest, C3_ExpertDropoutKeepsTheMeanAndDrawsForEachSequence) {
   constexpr int64_t kSequences = 4000;
   const Mesh mesh = solo_mesh();
   SampleMoe plain(sample_model(), sample_moe_config(), mesh);
@@ -476,6 +476,19 @@ TEST(MoeLayerTest, ExpertDropoutDoesNotKnowTheLayout) {
   const Tensor first = run(moe, x_TD.narrow(0, 0, 6), context_of(1, 6, 0)).output.y_TD;
   const Tensor rest = run(moe, x_TD.narrow(0, 6, 18), context_of(3, 6, 1)).output.y_TD;
   EXPECT_TRUE(near(at::cat({first, rest}), whole, 1e-6));
+}
+
+// Selective precision: the router of a bfloat16 layer computes in float32.
+TEST(MoeLayerTest, C3_RouterLogitsOfABfloat16LayerAreThoseOfAFloat32Router) {
+  MoeConfig config = sample_moe_config(1);
+  config.router.type = "switch";
+  const Mesh mesh = solo_mesh();
+  SampleMoe half(sample_model(), config, mesh, {}, at::kBFloat16);
+  const Tensor x_TD = sample_x(24).to(at::kBFloat16);
+  const RouterRecord record = half.layer.forward(x_TD, context_of(1, 24)).record;
+  const Tensor gate_ED = half.weight("gate.weight").to(at::kFloat);
+  EXPECT_TRUE(same(record.logits_TE.detach(), at::linear(x_TD.to(at::kFloat), gate_ED)));
+  EXPECT_TRUE(same(record.probs_TE.detach(), record.logits_TE.detach().softmax(1)));
 }
 
 // In bfloat16 the experts' rows are filled up with zeros, which must reach neither

@@ -194,8 +194,39 @@ std::vector<NamedConfig> configs() {
 
   NamedConfig dense{"dense training", sample_model(), sample_moe_config(2)};
   dense.moe.router.type = "dense_training";
-  return {dropless,  all,   capacity, gshard, deepseek, dropout,   dselect, attention,
-          recurrent, mixer, hash,     domain, sequence, reinforce, dense};
+  NamedConfig vmoe{"noise, batch priority", sample_model(), sample_moe_config(2)};
+  vmoe.moe.router.normalize = false;
+  vmoe.moe.router.noise_std = 0.3;
+  vmoe.moe.capacity = capacity.moe.capacity;
+  vmoe.moe.capacity.priority = "probability_sum";
+
+  NamedConfig skywork{"normalised logits, hidden experts", sample_model(), sample_moe_config(2)};
+  skywork.moe.router.logit_normalization = 1.0;
+  skywork.moe.router.expert_dropout = 0.3;
+
+  NamedConfig ntlb = capacity;
+  ntlb.name = "sampled switch, no token left behind";
+  ntlb.moe.router.exploration = "sample";
+  ntlb.moe.router.reroute_choices = 4;
+
+  NamedConfig noisy{"noisy top-k", sample_model(), sample_moe_config(2)};
+  noisy.moe.router.type = "noisy_topk";
+
+  NamedConfig tree = noisy;
+  tree.name = "hierarchical noisy top-k";
+  tree.moe.top_k = 4;
+  tree.moe.router.noisy_topk.groups = 4;
+  tree.moe.router.noisy_topk.groups_per_token = 2;
+
+  NamedConfig budget{"budget of groups of experts", sample_model(), sample_moe_config(3)};
+  budget.moe.router.n_group = 4;
+  budget.moe.router.topk_group = 2;
+  budget.moe.router.group_score = "max";
+  budget.moe.capacity.device_factor = 0.7;
+  budget.moe.capacity.protected_fraction = 0.3;
+  return {dropless,  all,       capacity, gshard, deepseek, dropout,  dselect,
+          attention, recurrent, mixer,    hash,   domain,   sequence, reinforce,
+          dense,     vmoe,      skywork,  ntlb,   noisy,    tree,     budget};
 }
 
 void set_bias(SampleMoe& moe) {

@@ -14,7 +14,7 @@
 #include <cstdio>
 
 #include "config/load_config.h"
-#include "moe/capacity.h"
+#include "moe/drop_tokens.h"
 #include "moe/router.h"
 #include "parity/tensor_files.h"
 
@@ -36,7 +36,8 @@ RouterTensors read_router(const Router& router, const SafetensorsReader& in) {
 
 void run(const std::string& folder) {
   const RunConfig config = load_config(folder + "/config.yaml", {}, /*world_size=*/1);
-  const MoeConfig& moe = config.moe;
+  MoeConfig moe = config.moe;
+  if (!moe.capacity.eval_factor) moe.capacity.eval_factor = moe.capacity.factor;
   const SafetensorsReader in(folder + "/in.safetensors");
   const Tensor x_TD = read_tensor(in, "x");
   const int64_t sequences = read_tensor(in, "sequences").item<int64_t>(), T = x_TD.size(0);
@@ -51,14 +52,7 @@ void run(const std::string& folder) {
   model.hidden_size = x_TD.size(1);
   const auto router = make_router(moe.router, router_place(model, moe, /*layer=*/0));
   Routing routing = router->route(x_TD, read_router(*router, in), context);
-  if (moe.capacity.factor) {
-    const int64_t slots = expert_capacity(moe.capacity, *moe.capacity.factor,
-                                          context.tokens_per_group, moe.num_experts, moe.top_k);
-    const Priority priority =
-        moe.router.type == "gshard" ? Priority::kChoice : parse_priority(moe.capacity.priority);
-    drop_over_capacity(routing.experts_TK, routing.weights_TK, moe.num_experts, slots, priority, 0,
-                       context, routing.kept_TK);
-  }
+  drop_tokens(routing, moe, /*layer=*/0, context);
   NamedState out = {{"logits", routing.logits_TE},
                     {"experts", routing.experts_TK},
                     {"weights", kept_weights(routing).contiguous()},

@@ -4,7 +4,7 @@
 
 #include <limits>
 
-#include "base/random.h"
+#include "moe/routers/draws.h"
 #include "moe/routers/jitter.h"
 #include "moe/select_top_k.h"
 
@@ -42,26 +42,16 @@ Routing GShardRouter::route(const Tensor& x_TD, const RouterTensors& tensors,
   return routing;
 }
 
-Tensor GShardRouter::draws(const TokenContext& context, int64_t tokens, int64_t per_token) const {
-  const RandomStream stream(context.seed, "gshard_second/" + std::to_string(place_.layer));
-  Tensor u = at::empty({tokens, per_token}, at::kFloat);
-  float* out = u.data_ptr<float>();
-  const int64_t S = context.tokens_per_sequence;
-  const int64_t* order = context.order_B.data_ptr<int64_t>();
-  for (int64_t t = 0; t < tokens; ++t) {
-    for (int64_t i = 0; i < per_token; ++i) {
-      out[t * per_token + i] = stream.uniform(t % S * per_token + i, order[t / S]);
-    }
-  }
-  return u;
+std::string GShardRouter::draws_name() const {
+  return "gshard_second/" + std::to_string(place_.layer);
 }
 
 Tensor GShardRouter::choose_second(const Tensor& logits_TE, const Tensor& first_T,
                                    const TokenContext& context) const {
   Tensor others_TE = logits_TE;
   if (config_.second_expert_policy == "sampling" && context.mode == Mode::kTrain) {
-    const Tensor u = draws(context, logits_TE.size(0), logits_TE.size(1)).clamp_min(1e-10F);
-    others_TE = others_TE - (-u.log()).log();
+    others_TE =
+        others_TE + gumbel_draws(logits_TE.size(0), logits_TE.size(1), draws_name(), context);
   }
   others_TE = others_TE.scatter(1, first_T.unsqueeze(1), -std::numeric_limits<double>::infinity());
   return select_top_k(others_TE, 1).squeeze(1);
@@ -72,7 +62,7 @@ Tensor GShardRouter::keep_second(const Tensor& gate2_T, const TokenContext& cont
   if (policy == "none") return at::zeros(gate2_T.sizes(), at::kBool);
   if (policy == "threshold") return gate2_T > config_.second_threshold;
   if (policy == "random" && context.mode == Mode::kTrain) {
-    return 2 * gate2_T > draws(context, gate2_T.size(0), 1).squeeze(1);
+    return 2 * gate2_T > uniform_draws(gate2_T.size(0), 1, draws_name(), context).squeeze(1);
   }
   return at::ones(gate2_T.sizes(), at::kBool);
 }

@@ -32,7 +32,7 @@ class GShardRouter final : public Router {
                 const TokenContext& context) const override;
 
  private:
-  at::Tensor draws(const TokenContext& context, int64_t tokens, int64_t per_token) const;
+  std::string draws_name() const;
   at::Tensor choose_second(const at::Tensor& logits_TE, const at::Tensor& first_T,
                            const TokenContext& context) const;
   at::Tensor keep_second(const at::Tensor& gate2_T, const TokenContext& context) const;

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "base/random.h"
 #include "moe/routers/domain_router.h"
+#include "moe/routers/draws.h"
 #include "moe/select_top_k.h"
 
 // T tokens, E experts, K = 1 expert per token.
@@ -46,17 +46,17 @@ Routing ReinforceRouter::route(const Tensor& x_TD, const RouterTensors& tensors,
 }
 
 Tensor ReinforceRouter::sample(const Tensor& probs_TE, const TokenContext& context) const {
-  const int64_t T = probs_TE.size(0), E = probs_TE.size(1), S = context.tokens_per_sequence;
-  const RandomStream stream(context.seed, "reinforce/" + std::to_string(place_.layer));
+  const int64_t T = probs_TE.size(0), E = probs_TE.size(1);
+  const Tensor u_T1 = uniform_draws(T, 1, "reinforce/" + std::to_string(place_.layer), context);
   const Tensor sums_TE = probs_TE.to(at::kDouble).cumsum(/*dim=*/1).contiguous();
   const double* sums = sums_TE.data_ptr<double>();
-  const int64_t* order = context.order_B.data_ptr<int64_t>();
+  const float* u = u_T1.data_ptr<float>();
   Tensor experts_TK = at::empty({T, 1}, at::kLong);
   int64_t* experts = experts_TK.data_ptr<int64_t>();
   for (int64_t t = 0; t < T; ++t) {
     const double* row = sums + t * E;
-    const double u = static_cast<double>(stream.uniform(t % S, order[t / S])) * row[E - 1];
-    experts[t] = std::min<int64_t>(std::upper_bound(row, row + E, u) - row, E - 1);
+    const double mass = static_cast<double>(u[t]) * row[E - 1];
+    experts[t] = std::min<int64_t>(std::upper_bound(row, row + E, mass) - row, E - 1);
   }
   return experts_TK;
 }

@@ -4,8 +4,8 @@
 
 #include <limits>
 
+#include "moe/routers/draws.h"
 #include "moe/routers/jitter.h"
-#include "moe/routers/token_draws.h"
 #include "moe/select_top_k.h"
 
 // T tokens, E experts, K choices.
@@ -78,11 +78,11 @@ SparseMixerRouter::Choice SparseMixerRouter::choose(const Tensor& logits_TE, con
 
   const int64_t T = logits_TE.size(0), E = logits_TE.size(1);
   const std::string place = std::to_string(place_.layer) + "/" + std::to_string(choice);
-  const Tensor u_TE = token_draws("sparsemixer_choice/" + place, T, E, context).clamp_min(1e-10F);
-  const Tensor drawn_T1 = select_top_k(z_TE.detach() - (-u_TE.log()).log(), 1);
+  const Tensor g_TE = gumbel_draws(T, E, "sparsemixer_choice/" + place, context);
+  const Tensor drawn_T1 = select_top_k(z_TE.detach() + g_TE, 1);
 
   const double share_of_ones = star ? 5.0 / 8 : 1.0 / 4;
-  const Tensor one_T1 = token_draws("sparsemixer_scale/" + place, T, 1, context) < share_of_ones;
+  const Tensor one_T1 = uniform_draws(T, 1, "sparsemixer_scale/" + place, context) < share_of_ones;
   const Tensor scale_T1 =
       at::where(one_T1.logical_or(drawn_T1 == best_T1), at::ones({}, p_TE.options()),
                 at::full({}, 1.0 / 3, p_TE.options()));

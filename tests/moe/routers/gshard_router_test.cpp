@@ -46,7 +46,7 @@ Tensor three_tokens() {
 
 Tensor sample_probs() { return normal_tensor({50, 8}, "logits", at::kFloat).softmax(1); }
 
-TEST(GShardRouterTest, TakesTheTwoBestAndNormalisesTheirGates) {
+TEST(GShardRouterTest, C2_TakesTheTwoBestAndNormalisesTheirGates) {
   const Tensor probs_TE = sample_probs();
   const Routing routing = route(gshard("all"), probs_TE);
   const auto [gates_TK, ids_TK] = probs_TE.topk(2, 1);
@@ -56,7 +56,7 @@ TEST(GShardRouterTest, TakesTheTwoBestAndNormalisesTheirGates) {
   EXPECT_TRUE(routing.kept_TK.all().item<bool>());
 }
 
-TEST(GShardRouterTest, TheGradientIsThatOfTheNormalisedGates) {
+TEST(GShardRouterTest, C2_TheGradientIsThatOfTheNormalisedGates) {
   const Tensor logits_TE = normal_tensor({50, 8}, "logits", at::kFloat);
   const Tensor weight_TK = normal_tensor({50, 2}, "weight of the outputs", at::kFloat);
   const TensorFunction ours = [](const auto& in) {
@@ -86,7 +86,7 @@ TEST(GShardRouterTest, NoneKeepsTheFirstAlone) {
   EXPECT_TRUE(same(after_TK.select(1, 1), at::zeros({50})));
 }
 
-TEST(GShardRouterTest, AfterDropEqualsBeforeDropWhenNothingIsDropped) {
+TEST(GShardRouterTest, C2_AfterDropEqualsBeforeDropWhenNothingIsDropped) {
   const Tensor probs_TE = sample_probs();
   const Routing after = route(gshard("all", "after_drop"), probs_TE);
   EXPECT_TRUE(near(after.weights_TK, std::get<0>(probs_TE.topk(2, 1)), 1e-5));
@@ -116,7 +116,7 @@ double keep_rate(double gate2, int64_t tokens) {
   return routing.kept_TK.select(1, 1).to(at::kDouble).mean().item<double>();
 }
 
-TEST(GShardRouterTest, RandomKeepsTheSecondWithTwiceItsGate) {
+TEST(GShardRouterTest, C2_RandomKeepsTheSecondWithTwiceItsGate) {
   constexpr int64_t kTokens = 20000;
   for (const double gate2 : {0.02, 0.1, 0.25, 0.4}) {
     const double rate = std::min(1.0, 2 * gate2);
@@ -126,7 +126,7 @@ TEST(GShardRouterTest, RandomKeepsTheSecondWithTwiceItsGate) {
   EXPECT_EQ(keep_rate(0.4999999, 1000), 1);
 }
 
-TEST(GShardRouterTest, DrawsDoNotKnowTheLayout) {
+TEST(GShardRouterTest, C2_DrawsDoNotKnowTheLayout) {
   const Tensor probs_TE = sample_probs();
   for (const char* policy : {"random", "sampling"}) {
     const Routing whole = route(gshard(policy), probs_TE, context_of(5, 10));
@@ -141,7 +141,7 @@ TEST(GShardRouterTest, DrawsDoNotKnowTheLayout) {
   }
 }
 
-TEST(GShardRouterTest, SamplingDrawsTheSecondInProportionToTheOthers) {
+TEST(GShardRouterTest, C2_SamplingDrawsTheSecondInProportionToTheOthers) {
   constexpr int64_t kTokens = 20000;
   const std::vector<double> probs = {0.1, 0.5, 0.3, 0.1};
   const Tensor probs_TE = at::tensor(probs, at::kFloat).repeat({kTokens, 1});
@@ -183,7 +183,7 @@ Tensor weights_of_four(const std::string& normalize) {
   return kept_weights(routing).detach();
 }
 
-TEST(GShardRouterTest, FourTokensTwoExpertsOneSlot) {
+TEST(GShardRouterTest, C2_FourTokensTwoExpertsOneSlot) {
   const Tensor kept_TK = at::tensor({1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0}, at::kFloat);
   EXPECT_TRUE(near(weights_of_four("before_drop"), 0.8 * kept_TK.view({4, 2}), 1e-6));
   EXPECT_TRUE(near(weights_of_four("after_drop"), kept_TK.view({4, 2}), 1e-6));
@@ -191,7 +191,7 @@ TEST(GShardRouterTest, FourTokensTwoExpertsOneSlot) {
 
 // All four first choices are expert 0: one fits, and the free slot of expert 1
 // goes to the first second choice that the policy keeps.
-TEST(GShardRouterTest, ASecondThatIsNotUsedTakesNoSlot) {
+TEST(GShardRouterTest, C2_ASecondThatIsNotUsedTakesNoSlot) {
   const Tensor probs_TE =
       at::tensor({0.9, 0.1, 0.6, 0.4, 0.7, 0.3, 0.6, 0.4}, at::kFloat).view({4, 2});
   const TokenContext context = context_of(1, 4);

@@ -18,7 +18,7 @@ using at::Tensor;
 
 constexpr int64_t kLayer = 2;
 
-TEST(JitterTest, FactorsAreUniformAroundOne) {
+TEST(JitterTest, C3_FactorsAreUniformAroundOne) {
   const Tensor factor_TD = jitter(at::ones({64, 50}), 0.1, kLayer, context_of(8, 8));
   EXPECT_GE(factor_TD.min().item<float>(), 0.9F);
   EXPECT_LE(factor_TD.max().item<float>(), 1.1F);

@@ -40,7 +40,7 @@ RouterConfig sigmoid_config() {
   return config;
 }
 
-TEST(TopKRouterTest, MixtralWeighsBySoftmaxOfTheChosenLogits) {
+TEST(TopKRouterTest, C8_MixtralWeighsBySoftmaxOfTheChosenLogits) {
   const Routing routing = route({}, 2, sample_x(), {sample_gate(), {}});
   const Tensor logits_TE = at::matmul(sample_x(), sample_gate().t());
   const auto [chosen_TK, ids_TK] = logits_TE.topk(2, 1);
@@ -52,7 +52,7 @@ TEST(TopKRouterTest, MixtralWeighsBySoftmaxOfTheChosenLogits) {
   EXPECT_FALSE(routing.normalize_after_drop);
 }
 
-TEST(TopKRouterTest, TheGradientIsThatOfMixtralsEquation) {
+TEST(TopKRouterTest, C8_TheGradientIsThatOfMixtralsEquation) {
   const Tensor weight_TK = normal_tensor({40, 2}, "weight of the outputs", at::kFloat);
   const TensorFunction ours = [&](const auto& in) {
     return route({}, 2, in[0], {in[1], {}}).weights_TK;
@@ -66,7 +66,7 @@ TEST(TopKRouterTest, TheGradientIsThatOfMixtralsEquation) {
   EXPECT_TRUE(near(actual[1], expected[1], 1e-5));
 }
 
-TEST(TopKRouterTest, DeepSeekMoeWeighsByProbabilitiesOfAllExperts) {
+TEST(TopKRouterTest, L7_DeepSeekMoeWeighsByProbabilitiesOfAllExperts) {
   RouterConfig config;
   config.normalize = false;
   const Routing routing = route(config, 3, sample_x(), {sample_gate(), {}});
@@ -74,13 +74,13 @@ TEST(TopKRouterTest, DeepSeekMoeWeighsByProbabilitiesOfAllExperts) {
   EXPECT_LT(routing.weights_TK.sum(1).max().item<float>(), 1);
 }
 
-TEST(TopKRouterTest, AllExpertsChosenGiveTheDenseSoftmax) {
+TEST(TopKRouterTest, C8_AllExpertsChosenGiveTheDenseSoftmax) {
   const Routing routing = route({}, 8, sample_x(), {sample_gate(), {}});
   EXPECT_TRUE(near(routing.weights_TK, routing.probs_TE.gather(1, routing.experts_TK), 1e-6));
 }
 
 // Scores of 0.5 everywhere: the bias alone decides, and the weights do not see it.
-TEST(TopKRouterTest, TheBiasChoosesAndDoesNotWeigh) {
+TEST(TopKRouterTest, R12_TheBiasChoosesAndDoesNotWeigh) {
   const Tensor bias_E = at::tensor({0.0, 0.3, -0.2, 0.1}, at::kFloat);
   const Routing routing = route(sigmoid_config(), 2, at::zeros({3, 4}), identity_gate(4, bias_E));
   EXPECT_TRUE(same(routing.experts_TK, at::tensor({1, 3}, at::kLong).repeat({3, 1})));
@@ -88,7 +88,7 @@ TEST(TopKRouterTest, TheBiasChoosesAndDoesNotWeigh) {
   EXPECT_TRUE(near(routing.probs_TE, at::full({3, 4}, 0.25), 1e-6));
 }
 
-TEST(TopKRouterTest, DeepSeekV3WeighsByPlainSigmoidsNormalisedThenScaled) {
+TEST(TopKRouterTest, R12_DeepSeekV3WeighsByPlainSigmoidsNormalisedThenScaled) {
   RouterConfig config = sigmoid_config();
   config.scaling_factor = 2.5;
   const Tensor bias_E = normal_tensor({8}, "bias", at::kFloat);
@@ -102,7 +102,7 @@ TEST(TopKRouterTest, DeepSeekV3WeighsByPlainSigmoidsNormalisedThenScaled) {
   EXPECT_TRUE(near(routing.probs_TE, scores_TE / scores_TE.sum(1, true), 1e-5));
 }
 
-TEST(TopKRouterTest, TheBiasHasNoGradient) {
+TEST(TopKRouterTest, R12_TheBiasHasNoGradient) {
   Tensor gate_ED = sample_gate().set_requires_grad(true);
   Tensor bias_E = normal_tensor({8}, "bias", at::kFloat).set_requires_grad(true);
   const Routing routing = route(sigmoid_config(), 3, sample_x(), {gate_ED, bias_E});
@@ -111,7 +111,7 @@ TEST(TopKRouterTest, TheBiasHasNoGradient) {
   EXPECT_GT(gate_ED.grad().abs().sum().item<float>(), 0);
 }
 
-TEST(TopKRouterTest, ScalingWithoutNormalising) {
+TEST(TopKRouterTest, R8_ScalingWithoutNormalising) {
   RouterConfig config;
   config.normalize = false;
   config.scaling_factor = 16;
@@ -141,19 +141,19 @@ TEST(TopKRouterTest, TheSumOfTwoBestChoosesGroupsWithNegativeScores) {
   EXPECT_TRUE(same(route_in_groups("top2_sum", 1, 2).experts_TK, twice({0, 1})));
 }
 
-TEST(TopKRouterTest, TheLargestChoosesGroupsWithNegativeScores) {
+TEST(TopKRouterTest, R8_TheLargestChoosesGroupsWithNegativeScores) {
   // Maxima -0.1, -0.5, -0.05, -0.01: groups 3 and 2.
   EXPECT_TRUE(same(route_in_groups("max", 2, 3).experts_TK, twice({7, 4, 5})));
   EXPECT_TRUE(same(route_in_groups("max", 1, 2).experts_TK, twice({7, 6})));
 }
 
-TEST(TopKRouterTest, AllGroupsAllowedIsNoLimit) {
+TEST(TopKRouterTest, R8_AllGroupsAllowedIsNoLimit) {
   const Tensor expected = twice({7, 4, 0});
   EXPECT_TRUE(same(route_in_groups("max", 4, 3).experts_TK, expected));
   EXPECT_TRUE(same(route_in_groups("top2_sum", 4, 3).experts_TK, expected));
 }
 
-TEST(TopKRouterTest, ATokenTouchesAtMostTheAllowedGroups) {
+TEST(TopKRouterTest, R8_ATokenTouchesAtMostTheAllowedGroups) {
   RouterConfig config;
   config.n_group = 4;
   config.topk_group = 2;
@@ -167,7 +167,7 @@ TEST(TopKRouterTest, ATokenTouchesAtMostTheAllowedGroups) {
   }
 }
 
-TEST(TopKRouterTest, TiedGroupsGoToTheLowerOne) {
+TEST(TopKRouterTest, R8_TiedGroupsGoToTheLowerOne) {
   RouterConfig config;
   config.n_group = 4;
   config.topk_group = 2;
@@ -182,14 +182,14 @@ RouterConfig switch_config() {
   return config;
 }
 
-TEST(TopKRouterTest, SwitchWeighsByTheProbabilityAndNeverNormalises) {
+TEST(TopKRouterTest, C3_SwitchWeighsByTheProbabilityAndNeverNormalises) {
   const Routing routing = route(switch_config(), 1, sample_x(), {sample_gate(), {}});
   const Tensor p_TE = at::matmul(sample_x(), sample_gate().t()).softmax(1);
   EXPECT_TRUE(same(routing.experts_TK, p_TE.argmax(1, /*keepdim=*/true)));
   EXPECT_TRUE(near(routing.weights_TK, p_TE.amax(1, /*keepdim=*/true), 1e-5));
 }
 
-TEST(TopKRouterTest, SwitchGivesTheRouterAGradientAndNormalisedTop1DoesNot) {
+TEST(TopKRouterTest, C8_SwitchGivesTheRouterAGradientAndNormalisedTop1DoesNot) {
   const auto gradient = [](const RouterConfig& config) {
     Tensor gate_ED = sample_gate().set_requires_grad(true);
     route(config, 1, sample_x(), {gate_ED, {}}).weights_TK.sum().backward();
@@ -217,14 +217,14 @@ TEST(TopKRouterTest, NoTokens) {
   EXPECT_EQ(routing.probs_TE.sizes(), (std::vector<int64_t>{0, 8}));
 }
 
-TEST(UpdateSelectionBiasTest, MovesByTheSignOfTheMeanMinusTheCount) {
+TEST(UpdateSelectionBiasTest, R12_MovesByTheSignOfTheMeanMinusTheCount) {
   Tensor bias_E = at::tensor({0.5, 0.0, -0.25, 0.0, 0.0}, at::kFloat);
   const Tensor counts_E = at::tensor({10.0, 20.0, 30.0, 40.0, 25.0}, at::kDouble);  // mean 25
   update_selection_bias(bias_E, counts_E, 0.001);
   EXPECT_TRUE(same(bias_E, at::tensor({0.501, 0.001, -0.251, -0.001, 0.0}, at::kFloat)));
 }
 
-TEST(UpdateSelectionBiasTest, BalancedCountsMoveNothing) {
+TEST(UpdateSelectionBiasTest, R12_BalancedCountsMoveNothing) {
   for (const int64_t E : {3, 7, 49, 60, 127}) {
     Tensor bias_E = at::zeros({E});
     update_selection_bias(bias_E, at::full({E}, 4097.0, at::kDouble), 0.001);
@@ -234,7 +234,7 @@ TEST(UpdateSelectionBiasTest, BalancedCountsMoveNothing) {
 
 // 8 experts whose scores are skewed: without the bias the fullest has far more
 // than its share.
-TEST(UpdateSelectionBiasTest, BalancesASkewedRouter) {
+TEST(UpdateSelectionBiasTest, R12_BalancesASkewedRouter) {
   MoeConfig config = sample_moe_config(2);
   config.router.score = "sigmoid";
   config.router.selection_bias = true;

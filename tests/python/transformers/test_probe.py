@@ -6,7 +6,8 @@ import subprocess
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import MixtralConfig, Qwen2MoeConfig
+from transformers import DeepseekV2Config, MixtralConfig, Qwen2MoeConfig
+from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2Moe
 from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock
 from transformers.models.qwen2_moe.modeling_qwen2_moe import Qwen2MoeSparseMoeBlock
 
@@ -56,7 +57,7 @@ def close(ours, theirs, what):
 
 
 @pytest.mark.parametrize("family", ["mixtral", "qwen2_moe"])
-def test_a_layer_is_transformers_layer(family, tmp_path):
+def test_C8_a_layer_is_transformers_layer(family, tmp_path):
     torch.manual_seed(3)
     if family == "mixtral":
         block = MixtralSparseMoeBlock(MixtralConfig(hidden_size=24, intermediate_size=40, num_local_experts=6,
@@ -89,7 +90,62 @@ def test_a_layer_is_transformers_layer(family, tmp_path):
     close(out["probs"], out["logits"].softmax(-1), "probs")
 
 
-def test_capacity_shows_in_what_is_kept(tmp_path):
+@pytest.mark.parametrize("method", ["greedy", "group_limited_greedy"])
+def test_R8_L7_a_layer_is_deepseek_v2s(method, tmp_path):
+    torch.manual_seed(5)
+    block = DeepseekV2Moe(DeepseekV2Config(
+        hidden_size=24, moe_intermediate_size=20, n_routed_experts=8, num_experts_per_tok=3, n_shared_experts=2,
+        topk_method=method, n_group=4, topk_group=2, routed_scaling_factor=1.5, experts_implementation="eager"))
+    grouped = ", n_group: 4, topk_group: 2, group_score: max" if method == "group_limited_greedy" else ""
+    config = CONFIG.format(hidden=24, experts=8, top_k=3, width=20, more="shared_experts: {num: 2, "
+                           "intermediate_size: 20}", normalize="false, scaling_factor: 1.5" + grouped)
+    for x in block.parameters():
+        torch.nn.init.normal_(x, std=0.3)
+    x = torch.randn(1, 33, 24, requires_grad=True)
+    grad_y = torch.randn(33, 24)
+    y = block(x)
+    (y.view(33, 24) * grad_y).sum().backward()
+    weights = {name.replace("shared_experts", "shared_expert"): part for name, part in native(block, 24).items()}
+    given = {name: part(tensor) for name, (tensor, part) in weights.items()}
+    done, out = probe(tmp_path, config, {**given, "x": x[0], "grad_y": grad_y})
+    assert done.returncode == 0, done.stderr
+    close(out["y"], y.view(33, 24).detach(), "y")
+    close(out["grad_x"], x.grad[0], "grad_x")
+    assert len(weights) == 1 + 3 * 8 + 3
+    for name, (tensor, part) in weights.items():
+        close(out["grad." + name], part(tensor.grad), name)
+
+
+def test_L4_a_layer_is_sigma_moes(tmp_path):
+    """y = sum over the K best of sigmoid(z)_e relu(x W1_e) W2_e, written out (no class of transformers has it)."""
+    torch.manual_seed(6)
+    experts, top_k, hidden, width = 6, 2, 24, 20
+    config = CONFIG.format(hidden=hidden, experts=experts, top_k=top_k, width=width, more="",
+                           normalize="false, score: sigmoid").replace("num_attention_heads: 2",
+                                                                      "num_attention_heads: 2, ffn: relu")
+    gate = (0.3 * torch.randn(experts, hidden)).requires_grad_()
+    keys = (0.3 * torch.randn(experts, width, hidden)).requires_grad_()
+    values = (0.3 * torch.randn(experts, hidden, width)).requires_grad_()
+    x, grad_y = torch.randn(33, hidden, requires_grad=True), torch.randn(33, hidden)
+    scores = torch.sigmoid(x @ gate.t())
+    chosen = torch.zeros_like(scores).scatter(1, scores.topk(top_k, 1).indices, 1.0)
+    dense = torch.einsum("edf,etf->ted", values, torch.relu(torch.einsum("efd,td->etf", keys, x)))
+    y = torch.einsum("te,ted->td", scores * chosen, dense)
+    (y * grad_y).sum().backward()
+    prefix = "model.layers.1.mlp."
+    given = {prefix + "gate.weight": (gate, gate.grad)}
+    for e in range(experts):
+        given[f"{prefix}experts.{e}.up_proj.weight"] = (keys[e], keys.grad[e])
+        given[f"{prefix}experts.{e}.down_proj.weight"] = (values[e], values.grad[e])
+    done, out = probe(tmp_path, config, {**{name: pair[0] for name, pair in given.items()}, "x": x, "grad_y": grad_y})
+    assert done.returncode == 0, done.stderr
+    close(out["y"], y.detach(), "y")
+    close(out["grad_x"], x.grad, "grad_x")
+    for name, (_, gradient) in given.items():
+        close(out["grad." + name], gradient, name)
+
+
+def test_C3_capacity_shows_in_what_is_kept(tmp_path):
     config = CONFIG.format(hidden=8, experts=4, top_k=1, width=8, normalize="true",
                            more="capacity: {factor: 1.0, min: 1}")
     gate = torch.zeros(4, 8)
