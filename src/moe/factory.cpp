@@ -4,7 +4,11 @@
 
 #include "base/error.h"
 #include "moe/router.h"
+#include "moe/routers/base_router.h"
+#include "moe/routers/expert_choice_router.h"
 #include "moe/routers/gshard_router.h"
+#include "moe/routers/sinkhorn_router.h"
+#include "moe/routers/sparse_ot_router.h"
 #include "moe/routers/topk_router.h"
 
 namespace switchyard {
@@ -23,6 +27,10 @@ const std::map<std::string, Maker>& makers() {
       {"group_limited", make<TopKRouter>},
       {"switch", make<TopKRouter>},
       {"gshard", make<GShardRouter>},
+      {"expert_choice", make<ExpertChoiceRouter>},
+      {"base", make<BaseRouter>},
+      {"sinkhorn", make<SinkhornRouter>},
+      {"sparse_ot", make<SparseOtRouter>},
   };
   return all;
 }
