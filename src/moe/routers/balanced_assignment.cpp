@@ -124,7 +124,8 @@ Tensor balanced_assignment(const Tensor& scores_TE, double epsilon) {
   const Tensor finite_TE = finite_scores(scores_TE.detach().to(at::kDouble));
   const double least = finite_TE.min().item<double>();
   const double spread = finite_TE.max().item<double>() - least;
-  const Tensor unit_TE = ((finite_TE - least) / (spread > 0 ? spread : 1.0)).contiguous();
+  if (spread == 0) return at::arange(T, at::kLong).remainder(E);
+  const Tensor unit_TE = ((finite_TE - least) / spread).contiguous();
 
   Auction auction(unit_TE.data_ptr<double>(), T, E);
   const double last = std::max(

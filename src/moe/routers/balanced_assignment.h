@@ -19,8 +19,9 @@ at::Tensor finite_scores(const at::Tensor& scores_TE);
 ///
 ///   scores_TE  (T, E) float32 or float64, NaN and infinities allowed (finite_scores)
 ///
-/// Returns (T) int64. A pure function: ties go to the lower expert id and a place
-/// to the earlier token.
+/// Returns (T) int64. A pure function: a token bids for the lower of equal experts, and of
+/// equal bids the earlier token's keeps its place. If all scores are equal, tokens are
+/// dealt out in turn.
 at::Tensor balanced_assignment(const at::Tensor& scores_TE, double epsilon);
 
 }  // namespace switchyard
