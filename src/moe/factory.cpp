@@ -5,15 +5,19 @@
 #include "base/error.h"
 #include "moe/router.h"
 #include "moe/routers/attention_router.h"
+#include "moe/routers/base_router.h"
 #include "moe/routers/dense_training_router.h"
 #include "moe/routers/domain_router.h"
 #include "moe/routers/dselect_k_router.h"
+#include "moe/routers/expert_choice_router.h"
 #include "moe/routers/gshard_router.h"
 #include "moe/routers/hash_router.h"
 #include "moe/routers/noisy_topk_router.h"
 #include "moe/routers/recurrent_router.h"
 #include "moe/routers/reinforce_router.h"
 #include "moe/routers/sequence_router.h"
+#include "moe/routers/sinkhorn_router.h"
+#include "moe/routers/sparse_ot_router.h"
 #include "moe/routers/sparsemixer_router.h"
 #include "moe/routers/topk_router.h"
 
@@ -43,6 +47,10 @@ const std::map<std::string, Maker>& makers() {
       {"reinforce", make<ReinforceRouter>},
       {"dense_training", make<DenseTrainingRouter>},
       {"noisy_topk", make<NoisyTopKRouter>},
+      {"expert_choice", make<ExpertChoiceRouter>},
+      {"base", make<BaseRouter>},
+      {"sinkhorn", make<SinkhornRouter>},
+      {"sparse_ot", make<SparseOtRouter>},
   };
   return all;
 }

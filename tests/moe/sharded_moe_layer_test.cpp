@@ -224,9 +224,31 @@ std::vector<NamedConfig> configs() {
   budget.moe.router.group_score = "max";
   budget.moe.capacity.device_factor = 0.7;
   budget.moe.capacity.protected_fraction = 0.3;
-  return {dropless,  all,       capacity, gshard, deepseek, dropout,  dselect,
-          attention, recurrent, mixer,    hash,   domain,   sequence, reinforce,
-          dense,     vmoe,      skywork,  ntlb,   noisy,    tree,     budget};
+  NamedConfig expert_choice{"expert choice, expert dropout", sample_model(), sample_moe_config(2)};
+  expert_choice.moe.router.type = "expert_choice";
+  expert_choice.moe.expert_dropout = 0.4;
+
+  NamedConfig capped = expert_choice;
+  capped.name = "capped expert choice";
+  capped.moe.router.expert_choice.max_experts_per_token = 3;
+
+  NamedConfig base{"balanced assignment", sample_model(), sample_moe_config(1)};
+  base.moe.router.type = "base";
+
+  NamedConfig sinkhorn{"sinkhorn", sample_model(), sample_moe_config(1)};
+  sinkhorn.moe.router.type = "sinkhorn";
+
+  NamedConfig ot_expert{"sparse transport by expert", sample_model(), sample_moe_config(2)};
+  ot_expert.moe.router.type = "sparse_ot";
+
+  NamedConfig ot_token = ot_expert;
+  ot_token.name = "sparse transport by token, plan weights";
+  ot_token.moe.router.sparse_ot.limit = "token";
+  ot_token.moe.router.sparse_ot.weights = "plan";
+  return {dropless,      all,       capacity, gshard,   deepseek,  dropout,  dselect,
+          attention,     recurrent, mixer,    hash,     domain,    sequence, reinforce,
+          dense,         vmoe,      skywork,  ntlb,     noisy,     tree,     budget,
+          expert_choice, capped,    base,     sinkhorn, ot_expert, ot_token};
 }
 
 void set_bias(SampleMoe& moe) {

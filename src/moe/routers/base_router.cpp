@@ -1,0 +1,50 @@
+#include "moe/routers/base_router.h"
+
+#include <ATen/ATen.h>
+
+#include <string>
+
+#include "base/error.h"
+#include "moe/routers/balanced_assignment.h"
+#include "moe/routers/group_choice.h"
+#include "moe/select_top_k.h"
+
+// T tokens, E experts, K = 1, N tokens of a routing group.
+
+namespace switchyard {
+
+using at::Tensor;
+
+BaseRouter::BaseRouter(const RouterConfig& config, const RouterPlace& place)
+    : epsilon_(config.base.epsilon), place_(place) {
+  if (place.top_k != 1) {
+    throw ConfigError("moe.router.type base needs moe.top_k 1, not " + std::to_string(place.top_k));
+  }
+}
+
+std::vector<RouterWeight> BaseRouter::weights() const {
+  RouterWeight gate = gate_weight(place_);
+  gate.init = {Init::Type::kOrthogonal, 0.1, {}};
+  return {gate};
+}
+
+Routing BaseRouter::route(const Tensor& x_TD, const RouterTensors& tensors,
+                          const TokenContext& context) const {
+  Routing routing;
+  routing.logits_TE = gate_logits(x_TD, tensors.weights[0]);
+  routing.probs_TE = routing.logits_TE.softmax(/*dim=*/1);
+
+  const Tensor scores_TE = routing.logits_TE.detach();
+  routing.experts_TK = select_top_k(scores_TE, 1);
+  if (context.mode == Mode::kTrain) {
+    for (const Tensor& ids_N : tokens_of_groups(x_TD.size(0), context)) {
+      const Tensor expert_N = balanced_assignment(scores_TE.index_select(0, ids_N), epsilon_);
+      routing.experts_TK.index_copy_(0, ids_N, expert_N.unsqueeze(1));
+    }
+  }
+  routing.weights_TK = routing.logits_TE.gather(/*dim=*/1, routing.experts_TK).sigmoid();
+  routing.kept_TK = at::ones(routing.experts_TK.sizes(), at::kBool);
+  return routing;
+}
+
+}  // namespace switchyard
