@@ -47,8 +47,7 @@ class RoutingChecker {
   /// Routers of a fixed number of experts per token.
   int64_t choices_of_type() const {
     const std::string& type = moe_.router.type;
-    static const std::set<std::string> one = {"switch",    "base",   "sinkhorn",
-                                              "reinforce", "domain", "sequence"};
+    static const std::set<std::string> one = {"switch", "base", "reinforce", "domain", "sequence"};
     return one.contains(type) ? 1 : type == "gshard" ? 2 : 0;
   }
 

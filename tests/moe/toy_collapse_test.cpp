@@ -172,6 +172,11 @@ std::vector<Mechanism> mechanisms() {
   bias.balanced.router.selection_bias = true;
   bias.balanced.router.bias_update_rate = 0.01;
   bias.bound = 0.2;
+  const MoeConfig one = toy_config("topk", 8, 1), two = toy_config("topk", 16, 2);
+  add("R2 expert_choice instead", two).balanced.router.type = "expert_choice";
+  add("R3 base instead", one).balanced.router.type = "base";
+  add("R6 sinkhorn instead", one).balanced.router.type = "sinkhorn";
+  add("R7 sparse_ot instead", two).balanced.router.type = "sparse_ot";
   return all;
 }
 
