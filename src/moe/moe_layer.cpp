@@ -60,6 +60,7 @@ RouterRecord make_record(const Routing& routing, const RoutingCounts& counts,
   record.logits_TE = routing.logits_TE;
   record.valid_T = context.valid_T;
   record.domains_T = context.domains_T;
+  record.tokens_per_sequence = context.tokens_per_sequence;
   record.probs_TE = context.valid_T.defined() ? routing.probs_TE * context.valid_T.unsqueeze(1)
                                               : routing.probs_TE;
   record.counts = counts;
@@ -136,11 +137,13 @@ MoeOutput MoeLayer::forward(const Tensor& x_TD, const TokenContext& context) con
   Routing routing = router_->route(x_TD, router_tensors_, context);
   if (context.valid_T.defined()) routing.kept_TK.logical_and_(context.valid_T.unsqueeze(1));
   const RoutingCounts counts = count_choices(routing, context, config_.num_experts);
+  const Tensor chosen_TK = at::where(routing.kept_TK, routing.experts_TK, -1);
   drop_tokens(routing, config_, layer_, context);
   const Dispatched sent =
       dispatcher_.dispatch(x_TD, routing.experts_TK, routing.kept_TK);  // all-to-all, there
   const Tensor y_RD = expert_output(sent, context);
   RouterRecord record = make_record(routing, counts, context);
+  record.chosen_TK = chosen_TK;
   record.balance_coef_N = balance_coef_N_;
   Tensor y_TD = dispatcher_.combine(y_RD, sent, record.weights_TK,
                                     routing.value_scale_TK);  // all-to-all, back

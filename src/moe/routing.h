@@ -42,9 +42,11 @@ at::Tensor kept_weights(const Routing& routing);
 /// read stay in the graph.
 struct RouterRecord {
   at::Tensor logits_TE, probs_TE;
-  at::Tensor valid_T;         // (T) bool, or undefined: all
-  at::Tensor domains_T;       // (T) int64, or undefined: unknown
-  RoutingCounts counts;       // before drops, per routing group
+  at::Tensor valid_T;    // (T) bool, or undefined: all
+  at::Tensor domains_T;  // (T) int64, or undefined: unknown
+  RoutingCounts counts;  // before drops, per routing group
+  at::Tensor chosen_TK;  // (T, K) int64: what the router chose, before drops; -1: nothing
+  int64_t tokens_per_sequence = 0;
   at::Tensor experts_TK;      // (T, K) int64
   at::Tensor kept_TK;         // (T, K) bool: after the router and capacity
   at::Tensor weights_TK;      // (T, K) float32, in the graph: kept_weights

@@ -93,7 +93,7 @@ TokenContext context_of(const NamedTensors& in, int64_t T, Mode mode, int64_t se
 
 Tensor losses_of(const RouterRecord& record, const RunConfig& config, int64_t T) {
   BalanceCounts counts;
-  add_counts({record}, counts.micro_batch);
+  add_counts({record}, config.moe, counts.micro_batch);
   counts.global = counts.micro_batch;
   counts.lagged = uniform_counts(1, config.moe);
   const RouterLosses losses =

@@ -50,15 +50,24 @@ struct Sums {
   }
 };
 
+/// One all-reduce.
 void reduce_counts(StepCounts& counts, Communicator& world, const char* purpose) {
   if (!counts.defined()) return;
-  Tensor packed = at::cat({counts.all_LE.flatten(), counts.first_LE.flatten(),
-                           at::full({1}, counts.tokens, at::kDouble)});
+  std::vector<Tensor*> parts = {&counts.all_LE, &counts.first_LE};
+  for (Tensor& sums_LS : counts.sums) {
+    if (sums_LS.defined()) parts.push_back(&sums_LS);
+  }
+  std::vector<Tensor> flat = {at::full({1}, counts.tokens, at::kDouble)};
+  for (const Tensor* part : parts) flat.push_back(part->flatten());
+  Tensor packed = at::cat(flat);
   world.all_reduce(packed, ReduceOp::kSum, purpose);
-  const int64_t n = counts.all_LE.numel();
-  counts.all_LE = packed.narrow(0, 0, n).view(counts.all_LE.sizes());
-  counts.first_LE = packed.narrow(0, n, n).view(counts.first_LE.sizes());
-  counts.tokens = packed[2 * n].item<double>();
+  counts.tokens = packed[0].item<double>();
+  int64_t begin = 1;
+  for (Tensor* part : parts) {
+    const Tensor reduced = packed.narrow(0, begin, part->numel()).view(part->sizes());
+    begin += part->numel();
+    *part = reduced;
+  }
 }
 
 /// The step's sums over all ranks, into the report: one all-reduce.
@@ -82,15 +91,15 @@ void reduce_sums(Sums& sums, Communicator& world, StepReport& report) {
   }
 }
 
-/// Routing counts of the whole step by a forward-only pass over all micro-batches:
-/// exact load fractions under accumulation. Draws are counter-based, so the
-/// second pass routes the same way.
+/// Routing counts, and sums of balance losses, of the whole step by a forward-only pass over all
+/// micro-batches: exact load fractions under accumulation. Draws are counter-based, so the second
+/// pass routes the same way.
 StepCounts count_step(Session& session, const std::vector<MicroBatch>& batches) {
   const c10::NoGradGuard no_grad;
   StepCounts counts;
   for (const MicroBatch& batch : batches) {
     const FlightRecord::Phase phase(session.record(), "forward");
-    add_counts(session.decoder().forward(batch.input).routers, counts);
+    add_counts(session.decoder().forward(batch.input).routers, session.config().moe, counts);
   }
   reduce_counts(counts, *session.mesh().world, "routing counts of the counting pass");
   return counts;
@@ -105,7 +114,7 @@ void fill_balance_counts(const Session& session, const std::vector<RouterRecord>
              global = uses_scope(moe, "global") && !counts.global.defined();
   if (!micro && !global) return;
   StepCounts here;
-  add_counts(records, here);
+  add_counts(records, moe, here);
   reduce_counts(here, world, "routing counts of the micro-batch");
   if (micro) counts.micro_batch = here;
   if (global) counts.global = here;
