@@ -95,7 +95,8 @@ def test_R8_L7_a_layer_is_deepseek_v2s(method, tmp_path):
     torch.manual_seed(5)
     block = DeepseekV2Moe(DeepseekV2Config(
         hidden_size=24, moe_intermediate_size=20, n_routed_experts=8, num_experts_per_tok=3, n_shared_experts=2,
-        topk_method=method, n_group=4, topk_group=2, routed_scaling_factor=1.5, experts_implementation="eager"))
+        topk_method=method, n_group=4, topk_group=2, routed_scaling_factor=1.5, num_attention_heads=2,
+        num_key_value_heads=2, experts_implementation="eager"))
     grouped = ", n_group: 4, topk_group: 2, group_score: max" if method == "group_limited_greedy" else ""
     config = CONFIG.format(hidden=24, experts=8, top_k=3, width=20, more="shared_experts: {num: 2, "
                            "intermediate_size: 20}", normalize="false, scaling_factor: 1.5" + grouped)

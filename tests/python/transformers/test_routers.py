@@ -186,7 +186,8 @@ def test_C1_C8_aria_top_k(probe_routers):
         experts, hidden, tokens = 4 + case % 5, 8, 24
         top_k = 1 + case % 3
         gate, x = gates(generator, experts, hidden, case), hidden_states(generator, tokens, hidden)
-        router = AriaTextTopKRouter(AriaTextConfig(moe_num_experts=experts, moe_topk=top_k, hidden_size=hidden))
+        router = AriaTextTopKRouter(AriaTextConfig(moe_num_experts=experts, moe_topk=top_k, hidden_size=hidden,
+                                                   num_attention_heads=1, num_key_value_heads=1))
         with torch.no_grad():
             router.weight.copy_(gate)
             expected.append((experts, *router(x)))
@@ -212,7 +213,7 @@ def test_R8_L7_deepseek_v2(method, probe_routers):
         gate, x = gates(generator, experts, hidden, case), hidden_states(generator, tokens, hidden)
         config = DeepseekV2Config(n_routed_experts=experts, num_experts_per_tok=top_k, hidden_size=hidden,
                                   topk_method=method, n_group=groups, topk_group=topk_group,
-                                  routed_scaling_factor=scale)
+                                  routed_scaling_factor=scale, num_attention_heads=1, num_key_value_heads=1)
         router = DeepseekV2TopkRouter(config)
         with torch.no_grad():
             router.weight.copy_(gate)
@@ -242,7 +243,8 @@ def test_R12_deepseek_v3_with_one_group(probe_routers):
         if case % 3 == 2:
             bias[experts // 2] = -2
         config = DeepseekV3Config(n_routed_experts=experts, num_experts_per_tok=top_k, hidden_size=hidden, n_group=1,
-                                  topk_group=1, norm_topk_prob=normalize, routed_scaling_factor=scale)
+                                  topk_group=1, norm_topk_prob=normalize, routed_scaling_factor=scale,
+                                  num_attention_heads=1, num_key_value_heads=1)
         router = DeepseekV3TopkRouter(config)
         with torch.no_grad():
             router.weight.copy_(gate)
