@@ -177,8 +177,8 @@ std::vector<Mechanism> mechanisms() {
   with_balance(add("R8 topk, expert", toy_config("topk", 16, 2)), "expert", 0.1);
   with_balance(add("D1 switch, mean importance", toy_config("switch", 8, 1)), "mean_importance", 1);
   with_balance(add("D2 switch, global entropy", toy_config("switch", 8, 1)), "global_entropy", 1);
-  with_balance(add("P6 topk, mutual information", toy_config("topk", 16, 2)), "mutual_information",
-               2);
+  with_balance(add("P6 switch, mutual information", toy_config("switch", 8, 1)),
+               "mutual_information", 1);
   const MoeConfig one = toy_config("topk", 8, 1), two = toy_config("topk", 16, 2);
   add("R2 expert_choice instead", two).balanced.router.type = "expert_choice";
   add("R3 base instead", one).balanced.router.type = "base";
