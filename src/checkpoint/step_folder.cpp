@@ -35,8 +35,9 @@ std::string newest_that_passes(const std::string& checkpoints_dir,
     }
   }
   if (steps.empty()) return "";
-  throw DataError("no checkpoint in " + checkpoints_dir +
-                  " is whole; move them away to start from scratch:" + all);
+  throw DataError(
+      "no whole checkpoint could be read in " + checkpoints_dir +
+      "; mend the disk or bring back a copy, or move them away to start from scratch:" + all);
 }
 
 std::string joined(const std::vector<std::string>& lines) {
