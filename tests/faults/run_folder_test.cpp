@@ -189,8 +189,7 @@ class RunFolderFaultsTest : public testing::TestWithParam<std::tuple<Start, Faul
 };
 
 TEST_P(RunFolderFaultsTest, NothingIsLostAndASecondTryGoesThrough) {
-  const bool is_eio = fault_.error == EIO && !fault_.for_ever;
-  const int64_t stride = is_torture() || is_eio ? 1 : 5;
+  const int64_t stride = stride_of(fault_);
   int64_t at = 1;
   while (start_with_fault_at(at)) at += stride;
   std::cout << (at - 1) / stride << " operations failed in turn" << std::endl;
