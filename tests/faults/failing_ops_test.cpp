@@ -300,7 +300,7 @@ TEST_P(FailingReadsTest, OfAResumeGiveNothingElse) {
     got_ = resume(folder_.path(), world_);
     for (const Resumed& got : got_) {
       EXPECT_EQ(got.complaints, got_[0].complaints) << "the ranks decide together";
-      if (got.what == kOlder) EXPECT_EQ(got.complaints.size(), 1u);
+      EXPECT_TRUE(got.what != kOlder || got.complaints.size() == 1) << got.complaints.size();
     }
   });
 }
