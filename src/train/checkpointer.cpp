@@ -90,8 +90,8 @@ void Checkpointer::conclude(const std::optional<SaveReport>& report) {
     return;
   }
   report->outcome.throw_unless_done(
-      "; mend that and start the same command again: it goes on from the newest checkpoint that is "
-      "whole (with checkpoint.on_failure: continue, training would have gone on)");
+      "; mend that, then the same command goes on from the newest whole checkpoint "
+      "(checkpoint.on_failure: continue would have trained on)");
   set_newest(report->folder, report->step);
   log_info("saved    " + report->folder + " in " + seconds_text(report->seconds) +
            ", training waited " + seconds_text(save_stall_ms_ / 1e3));
