@@ -39,6 +39,13 @@ check_tour() {
   if grep -qsE '^- `[^`]+` `[^`]+` -- ' README.md; then scripts/check_tour.py; fi
 }
 
+# scripts/mutation_control.sh takes long and runs by hand: here only that it can.
+check_mutants() {
+  local patch
+  for patch in tests/faults/mutants/*.patch; do git apply --check "$patch" || return 1; done
+  echo "mutants: every patch of tests/faults/mutants applies"
+}
+
 scripts/install.sh --tests
 check layers scripts/check_layers.py
 check tour check_tour
@@ -47,6 +54,7 @@ check "methods" scripts/check_methods.py
 check format check_format
 check shell check_shell
 check "safe readers" check_safe_readers
+check mutants check_mutants
 scripts/code_shape.py
 [ ${#failed[@]} -eq 0 ] || fail "failed: ${failed[*]}"
 

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/file_ops.h"
+#include "base/system_call.h"
 
 namespace switchyard {
 namespace {
@@ -22,31 +22,6 @@ namespace {
 constexpr size_t kBufferBytes = size_t{1} << 20;
 /// Bytes of a file that the disk is given at a time.
 constexpr uint64_t kWritebackBytes = uint64_t{8} << 20;
-
-/// A call that signals interrupt this often without a break will never end.
-constexpr int kMaxInterruptions = 1000;
-
-std::string free_space_at(const std::string& path) {
-  struct statvfs disk;
-  if (::statvfs(folder_of(path).c_str(), &disk) != 0) return "";
-  const uint64_t free_bytes = uint64_t{disk.f_bavail} * disk.f_frsize;
-  return " (" + std::to_string(free_bytes) + " bytes free)";
-}
-
-[[noreturn]] void throw_errno(const std::string& verb, const std::string& path) {
-  const int code = errno;
-  std::string what = "cannot " + verb + " " + path + ": " + std::generic_category().message(code);
-  if (code == ENOSPC || code == EDQUOT) what += free_space_at(path);
-  throw DataError(what);
-}
-
-/// Makes a system call again when a signal has interrupted it.
-template <typename Call>
-auto uninterrupted(Call&& call) {
-  auto result = call();
-  for (int i = 0; i < kMaxInterruptions && result < 0 && errno == EINTR; ++i) result = call();
-  return result;
-}
 
 int open_file(const std::string& path, int flags) {
   return uninterrupted([&] { return file_ops::open(path.c_str(), flags | O_CLOEXEC, 0666); });
@@ -93,7 +68,7 @@ int open_for_writing(const std::string& path, OpenMode mode) {
   if (mode == OpenMode::kCreateNew) flags |= O_EXCL;
   if (mode == OpenMode::kAppend) flags |= O_APPEND;
   const int fd = open_file(path, flags);
-  if (fd < 0) throw_errno("create", path);
+  if (fd < 0) throw_errno(mode == OpenMode::kAppend ? "append to" : "create", path);
   return fd;
 }
 

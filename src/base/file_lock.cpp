@@ -8,11 +8,12 @@
 #include <cerrno>
 #include <chrono>
 #include <ctime>
-#include <system_error>
 #include <thread>
 
 #include "base/error.h"
+#include "base/file_ops.h"
 #include "base/log.h"
+#include "base/system_call.h"
 
 namespace switchyard {
 namespace {
@@ -31,7 +32,8 @@ std::string holder_text() {
 
 std::string read_holder(int fd) {
   std::array<char, 512> text{};
-  const ssize_t n = ::pread(fd, text.data(), text.size() - 1, 0);
+  const ssize_t n =
+      uninterrupted([&] { return file_ops::pread(fd, text.data(), text.size() - 1, 0); });
   const std::string holder(text.data(), n > 0 ? static_cast<size_t>(n) : 0);
   return holder.empty() ? "a process that did not say who it is" : printable(holder);
 }
@@ -39,39 +41,51 @@ std::string read_holder(int fd) {
 /// Whether the lock was got; throws when the file system fails.
 bool try_lock(int fd, const std::string& path) {
   for (int i = 0; i < kTries; ++i) {
-    if (::flock(fd, LOCK_EX | LOCK_NB) == 0) return true;
+    const auto lock = [&] { return file_ops::flock(fd, LOCK_EX | LOCK_NB); };
+    if (uninterrupted(lock) == 0) return true;
     if (errno == ENOLCK || errno == EOPNOTSUPP || errno == ENOSYS) {
       log_warning("no file locks at " + path + ": two jobs in one folder would not notice");
       return true;
     }
-    if (errno != EWOULDBLOCK && errno != EINTR) {
-      throw DataError("cannot lock " + path + ": " + std::generic_category().message(errno));
-    }
+    if (errno != EWOULDBLOCK) throw_errno("lock", path);
     std::this_thread::sleep_for(kPause);
   }
   return false;
 }
 
-}  // namespace
-
-FileLock::FileLock(const std::string& path)
-    : fd_(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666)) {
-  if (fd_ < 0) {
-    throw DataError("cannot open the lock " + path + ": " + std::generic_category().message(errno));
-  }
-  if (!try_lock(fd_, path)) {
-    const std::string holder = read_holder(fd_);
-    ::close(fd_);
-    throw DataError(path + " is held by " + holder +
+/// Takes the lock and says so in the file, or throws.
+void hold(int fd, const std::string& path) {
+  if (!try_lock(fd, path)) {
+    throw DataError(path + " is held by " + read_holder(fd) +
                     ": another job uses this folder; wait for its end, or give this one another "
                     "run.name");
   }
   const std::string text = holder_text();
-  if (::ftruncate(fd_, 0) != 0 || ::pwrite(fd_, text.data(), text.size(), 0) < 0) {
-    log_warning("cannot write into the lock " + path);
+  const auto write = [&] { return file_ops::write(fd, text.data(), text.size()); };
+  if (::ftruncate(fd, 0) != 0 || uninterrupted(write) != static_cast<ssize_t>(text.size())) {
+    log_warning("cannot write into the lock " + path +
+                ": a second job will be refused, but not told by whom");
   }
 }
 
-FileLock::~FileLock() { ::close(fd_); }
+int open_lock(const std::string& path) {
+  const int flags = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW;
+  const int fd = uninterrupted([&] { return file_ops::open(path.c_str(), flags, 0666); });
+  if (fd < 0) throw_errno("open the lock", path);
+  return fd;
+}
+
+}  // namespace
+
+FileLock::FileLock(const std::string& path) : fd_(open_lock(path)) {
+  try {
+    hold(fd_, path);
+  } catch (...) {
+    file_ops::close(fd_);
+    throw;
+  }
+}
+
+FileLock::~FileLock() { file_ops::close(fd_); }
 
 }  // namespace switchyard

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -30,5 +31,7 @@ int unlink(const char* path) { return ::unlink(path); }
 int mkdir(const char* path, mode_t mode) { return ::mkdir(path, mode); }
 
 int rmdir(const char* path) { return ::rmdir(path); }
+
+int flock(int fd, int operation) { return ::flock(fd, operation); }
 
 }  // namespace switchyard::file_ops

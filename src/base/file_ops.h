@@ -6,9 +6,10 @@
 
 namespace switchyard::file_ops {
 
-// The system calls by which base/file.cpp reads and changes what is on a disk, and
+// The system calls by which the program reads and changes what is on a disk, and
 // nothing else: each forwards its arguments and leaves the result and errno as they
-// are. Looking (stat, listing a folder) and mapping do not pass here.
+// are. Looking (stat, listing a folder) and mapping do not pass here. For the files of
+// base that wrap them, as file.cpp.
 //
 // A test's executable that brings its own definition of every function here is
 // linked with those in place of file_ops.cpp, which no linker takes out of the
@@ -33,5 +34,8 @@ int exchange(const char* a, const char* b);
 int unlink(const char* path);
 int mkdir(const char* path, mode_t mode);
 int rmdir(const char* path);
+
+/// LOCK_EX and the like.
+int flock(int fd, int operation);
 
 }  // namespace switchyard::file_ops

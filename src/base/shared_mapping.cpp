@@ -2,13 +2,12 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <cerrno>
-#include <system_error>
 
-#include "base/error.h"
 #include "base/file.h"
+#include "base/file_ops.h"
+#include "base/system_call.h"
 
 namespace switchyard {
 
@@ -17,14 +16,13 @@ SharedMapping::SharedMapping(const std::string& path, std::string_view contents)
   FileWriter writer(path);  // written, not just extended: a full disk is told here, not by SIGBUS
   writer.append(contents);
   writer.close();
-  const int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
-  void* mapped =
-      fd < 0 ? MAP_FAILED : ::mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  const int fd = uninterrupted([&] { return file_ops::open(path.c_str(), O_RDWR | O_CLOEXEC, 0); });
+  if (fd < 0) throw_errno("open", path);
+  void* mapped = ::mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   const int code = errno;
-  if (fd >= 0) ::close(fd);
-  if (mapped == MAP_FAILED) {
-    throw DataError("cannot map " + path + ": " + std::generic_category().message(code));
-  }
+  file_ops::close(fd);
+  errno = code;
+  if (mapped == MAP_FAILED) throw_errno("map", path);
   data_ = static_cast<char*>(mapped);
 }
 

@@ -113,6 +113,7 @@ SaveOutcome CheckpointSaver::commit_and_retain(const std::vector<SaveOutcome>& s
   SaveOutcome outcome = save_->commit(shards);
   if (!outcome.done()) return outcome;
   try {
+    save_->remove_replaced();
     retain(options_.checkpoints_dir, options_.keep);
   } catch (const std::exception& error) {
     report_.complaint = error.what();

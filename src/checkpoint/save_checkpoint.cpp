@@ -53,10 +53,13 @@ FileRecord write_new_file(const std::string& folder, const std::string& name,
 
 }  // namespace
 
-void SaveOutcome::throw_unless_done() const {
-  const std::string what = "the checkpoint was not saved: " + text;
-  if (kind == Kind::kNonFinite) throw NonFiniteError(what);
-  if (kind == Kind::kFailed) throw DataError(what);
+std::string SaveOutcome::complaint() const {
+  return kind == Kind::kInDoubt ? text : "the checkpoint was not saved: " + text;
+}
+
+void SaveOutcome::throw_unless_done(const std::string& way_out) const {
+  if (kind == Kind::kNonFinite) throw NonFiniteError(complaint());
+  if (!done()) throw DataError(complaint() + way_out);
 }
 
 CheckpointSave::CheckpointSave(Communicator& world, const std::string& checkpoints_dir,
@@ -106,26 +109,29 @@ SaveOutcome CheckpointSave::commit(const std::vector<SaveOutcome>& shards) const
     attempt([&] { return remove_tree(temporary_), ""; });  // the failure before is the one to tell
     return {shards[rank].kind, "rank " + std::to_string(rank) + ": " + shards[rank].text};
   }
-  // Once the folder is in place, what was there before is at the temporary name: it is
-  // removed when its successor is durable, and by nobody when a call has failed.
-  bool in_place = false;
+  std::string in_doubt;  // about what is in place
   const SaveOutcome outcome = attempt([&] {
     write_new_file(temporary_, kManifestName, merged_manifest(shards));
     sync_folder(temporary_);
     sync_folder(folder_of(parent_));
     const CheckpointReader read_back(temporary_);
     failpoint("save.commit");
-    const bool replaced = swap_in_folder(temporary_, final_);
-    in_place = true;
+    swap_in_folder(temporary_, final_);
+    in_doubt = " is in place, but may not outlive a loss of power: ";
     sync_folder(parent_);
     failpoint("save.published");
+    in_doubt = " is saved, but `latest` may not name it: ";
     write_file_atomically(parent_ + "/latest", step_folder_name(info_.step) + "\n");
-    if (replaced) remove_tree(temporary_);
     return final_;
   });
-  if (!outcome.done() && !in_place) attempt([&] { return remove_tree(temporary_), ""; });
+  if (outcome.done()) return outcome;
+  if (!in_doubt.empty()) return {Kind::kInDoubt, final_ + in_doubt + outcome.text};
+  attempt([&] { return remove_tree(temporary_), ""; });
   return outcome;
 }
+
+/// The two have changed places.
+void CheckpointSave::remove_replaced() const { remove_tree(temporary_); }
 
 /// Writes the other files on the way.
 std::string CheckpointSave::merged_manifest(const std::vector<SaveOutcome>& shards) const {
@@ -160,6 +166,7 @@ void save_checkpoint(Communicator& world, const std::string& checkpoints_dir,
   const CheckpointSave save(world, checkpoints_dir, info, /*read_back=*/true);
   const std::vector<SaveOutcome> shards = save.gather(world, save.write_shard(slices));
   const SaveOutcome mine = world.rank() == 0 ? save.commit(shards) : SaveOutcome{};
+  if (world.rank() == 0 && mine.done()) attempt([&] { return save.remove_replaced(), ""; });
   broadcast_outcome(world, mine, /*root=*/0).throw_unless_done();
 }
 

@@ -29,12 +29,19 @@ struct CheckpointInfo {
 /// How one rank's part of a save went: the text that the next phase needs, or why not.
 /// What crosses threads and ranks in place of an exception.
 struct SaveOutcome {
-  enum class Kind : char { kDone = 'o', kFailed = 'x', kNonFinite = 'n' } kind = Kind::kDone;
+  enum class Kind : char {
+    kDone = 'o',
+    kFailed = 'x',
+    kInDoubt = '?',  // the folder is in place; what had to follow failed
+    kNonFinite = 'n',
+  } kind = Kind::kDone;
   std::string text;
 
   bool done() const { return kind == Kind::kDone; }
-  /// Throws DataError, or NonFiniteError, with the text, unless done.
-  void throw_unless_done() const;
+  /// "the checkpoint was not saved: ...", or what is in doubt.
+  std::string complaint() const;
+  /// Throws DataError, or NonFiniteError, with the complaint and `way_out`, unless done.
+  void throw_unless_done(const std::string& way_out = "") const;
 };
 
 /// One save of <checkpoints_dir>/step-%08d, phase by phase. Between the phases
@@ -68,8 +75,12 @@ class CheckpointSave {
   std::vector<SaveOutcome> gather(Communicator& world, const SaveOutcome& mine) const;
 
   /// After a failure, of this phase or of any rank's, `latest` still names the
-  /// checkpoint before, and the temporary folder is gone.
+  /// checkpoint before, and the temporary folder is gone. kInDoubt: the new folder is in
+  /// place, and `latest` names it or the one before.
   SaveOutcome commit(const std::vector<SaveOutcome>& shards) const;
+
+  /// Rank 0, once commit is done: removes what the folder held before. Throws DataError.
+  void remove_replaced() const;
 
  private:
   std::string merged_manifest(const std::vector<SaveOutcome>& shards) const;
@@ -81,7 +92,8 @@ class CheckpointSave {
 };
 
 /// All phases at once. When anything fails on any rank, all ranks throw the same
-/// error, which names the rank, the file and the reason. Collective.
+/// error, which names the rank, the file and the reason. (What the folder held before
+/// stays under the temporary name if it cannot be removed.) Collective.
 void save_checkpoint(Communicator& world, const std::string& checkpoints_dir,
                      const CheckpointInfo& info, const std::vector<OwnedSlice>& slices);
 

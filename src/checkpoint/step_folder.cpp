@@ -35,8 +35,9 @@ std::string newest_that_passes(const std::string& checkpoints_dir,
     }
   }
   if (steps.empty()) return "";
-  throw DataError("no checkpoint in " + checkpoints_dir +
-                  " is whole; move them away to start from scratch:" + all);
+  throw DataError(
+      "no whole checkpoint could be read in " + checkpoints_dir +
+      "; mend the disk or bring back a copy, or move them away to start from scratch:" + all);
 }
 
 std::string joined(const std::vector<std::string>& lines) {
@@ -45,13 +46,15 @@ std::string joined(const std::vector<std::string>& lines) {
   return text;
 }
 
+/// Of every rank the first problem, unless a lower rank has told it already.
 std::vector<std::string> check_together(Communicator& world, const std::string& step_dir) {
   const std::string mine = joined(verify_checkpoint(step_dir, world.rank(), world.size()));
-  std::vector<std::string> problems;
+  std::vector<std::string> told, problems;
   const std::vector<std::string> all = all_gather_text(world, mine, "verifying a checkpoint");
   for (size_t rank = 0; rank < all.size(); ++rank) {
-    if (all[rank].empty()) continue;
     const std::string first = all[rank].substr(0, all[rank].find('\n'));
+    if (first.empty() || std::ranges::count(told, first) > 0) continue;
+    told.push_back(first);
     problems.push_back("rank " + std::to_string(rank) + ": " + first);
   }
   return problems;

@@ -57,15 +57,17 @@ class Verifier {
     }
   }
 
-  /// Every part must know which shards can be read; one of them tells of the others.
+  /// Every part must know which shards it can read; of those that it cannot, one part tells,
+  /// and each that would have read slices of them.
   void check_shards(CheckpointReader& reader) {
     const std::vector<ShardRecord>& shards = reader.manifest().shards;
     for (size_t shard = 0; shard < shards.size(); ++shard) {
       const size_t told = problems_.size();
-      readable_.push_back(note(0, [&] { reader.check_shard_size(shard); }));
+      const bool readable = note(0, [&] { reader.check_shard_size(shard); });
+      unreadable_.push_back(readable ? "" : problems_.back());
       const bool mine = static_cast<int>(shard % parts_) == part_;
       if (!mine) problems_.resize(told);
-      if (!mine || !readable_.back()) continue;
+      if (!mine || !readable) continue;
       note(shards[shard].header_bytes, [&] { reader.check_shard_header(shard); });
     }
   }
@@ -79,7 +81,11 @@ class Verifier {
         const int owner =
             std::min(parts_ - 1, static_cast<int>(static_cast<double>(before) / stretch));
         before += slice.bytes;
-        if (owner != part_ || !readable_[slice.shard]) continue;
+        if (owner != part_) continue;
+        if (const std::string& problem = unreadable_[slice.shard]; !problem.empty()) {
+          if (std::ranges::count(problems_, problem) == 0) problems_.push_back(problem);
+          continue;
+        }
         note(slice.bytes, [&] { reader.check_slice(tensor, slice); });
       }
     }
@@ -88,7 +94,7 @@ class Verifier {
   std::string step_dir_;
   int part_, parts_;
   std::vector<std::string> problems_;
-  std::vector<bool> readable_;  // by shard
+  std::vector<std::string> unreadable_;  // by shard: why, or ""
   uint64_t verified_bytes_ = 0;
 };
 

@@ -14,7 +14,8 @@ namespace switchyard {
 /// of a whole checkpoint, the size of all its files.
 ///
 /// With `parts` ranks, each may verify its `part`: about 1/parts of the bytes.
-/// A checkpoint is whole when every part found nothing. Local.
+/// A checkpoint is whole when every part found nothing; several may tell of the same
+/// shard that none of them can read. Local.
 std::vector<std::string> verify_checkpoint(const std::string& step_dir, int part = 0, int parts = 1,
                                            uint64_t* verified_bytes = nullptr);
 

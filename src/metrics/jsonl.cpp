@@ -1,6 +1,5 @@
 #include "metrics/jsonl.h"
 
-#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -67,7 +66,7 @@ void JsonlWriter::append_line(const std::string& line) {
 }
 
 void truncate_after_step(const std::string& path, int64_t step) {
-  if (!std::filesystem::exists(path)) return;
+  if (!path_exists(path)) return;
   std::istringstream records(read_file(path));
   std::string kept;
   for (std::string line; std::getline(records, line);) {

@@ -83,13 +83,15 @@ void Checkpointer::finish() {
 void Checkpointer::conclude(const std::optional<SaveReport>& report) {
   if (!report) return;
   const bool keep_going = session_.config().checkpoint.on_failure == "continue" &&
-                          report->outcome.kind == SaveOutcome::Kind::kFailed;
+                          report->outcome.kind != SaveOutcome::Kind::kNonFinite;
   if (!report->outcome.done() && keep_going) {
-    log_warning("the checkpoint of step " + std::to_string(report->step) + " was not saved: " +
-                report->outcome.text + "; training goes on (checkpoint.on_failure: continue)");
+    log_warning("step " + std::to_string(report->step) + ": " + report->outcome.complaint() +
+                "; training goes on (checkpoint.on_failure: continue)");
     return;
   }
-  report->outcome.throw_unless_done();
+  report->outcome.throw_unless_done(
+      "; mend that, then the same command goes on from the newest whole checkpoint "
+      "(checkpoint.on_failure: continue would have trained on)");
   set_newest(report->folder, report->step);
   log_info("saved    " + report->folder + " in " + seconds_text(report->seconds) +
            ", training waited " + seconds_text(save_stall_ms_ / 1e3));

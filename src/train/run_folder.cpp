@@ -20,7 +20,19 @@ void put_aside(const std::string& path) {
   if (!path_exists(path)) return;
   int number = 1;
   while (path_exists(path + ".old-" + std::to_string(number))) ++number;
-  rename_path(path, path + ".old-" + std::to_string(number));
+  const std::string aside = path + ".old-" + std::to_string(number);
+  rename_path(path, aside);
+  sync_folder(folder_of(path));
+  log_info("renamed  " + path + " to " + aside + ": this run does not go on from it");
+}
+
+/// Of config.yaml and metrics.jsonl, by a job that was killed while it replaced them.
+void remove_half_written(const std::string& run_dir) {
+  for (const std::string& name : list_folder(run_dir)) {
+    if (name.starts_with("config.yaml.tmp-") || name.starts_with("metrics.jsonl.tmp-")) {
+      remove_tree(run_dir + "/" + name);
+    }
+  }
 }
 
 }  // namespace
@@ -33,6 +45,7 @@ void RunFolder::open(const RunConfig& config, Mode mode, int64_t step) {
   make_folders(path_);
   lock_if_there();
   put_aside_what_is_abandoned(mode, step);
+  remove_half_written(path_);
   make_folders(flight());
   for (const std::string& left : remove_abandoned(checkpoints())) {
     log_info("removed " + left + ", which a killed job has left");

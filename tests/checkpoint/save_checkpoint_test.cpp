@@ -169,7 +169,9 @@ TEST(SaveCheckpointTest, AFailureToPointLeavesTheOldPointerAndNoTemporaryFolder)
                     owned_by(communicator.rank(), 2, sample_model()));
   });
   EXPECT_EQ(thrown, Names(2, thrown[0]));
-  expect_complaint(thrown[0], "latest");
+  const std::string beginning =
+      (folder / "step-00000001") + " is saved, but `latest` may not name it: cannot rename ";
+  EXPECT_TRUE(thrown[0].starts_with(beginning)) << thrown[0];
   EXPECT_EQ(list_folder(folder.path()), (Names{"latest", "step-00000001"}));
 }
 

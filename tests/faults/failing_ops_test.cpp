@@ -1,16 +1,16 @@
 // Every file operation of a save and the retention after it fails in turn, or is the
-// last one before the process dies.
+// last one before the process dies; so does every one of a resume.
 
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cstring>
 #include <random>
 
 #include "checkpoint/retention.h"
-#include "faults/faulty_file_ops.h"
+#include "checkpoint/verify_checkpoint.h"
+#include "faults/fault_cases.h"
 #include "faults/variants.h"
 
 namespace switchyard {
@@ -25,10 +25,10 @@ Disk disk_before(int world) {
     EXPECT_EQ(save_variant(folder.path(), step, step, world),
               std::vector<std::string>(world, std::string()));
   }
-  const FileJournal journal(folder.path());
-  return journal.after_power_cut(0, [](bool) { return Fate::kKept; });
+  return disk_at(folder.path());
 }
 
+constexpr const char* kOlder = "step 1, variant 1";
 constexpr const char* kBefore = "step 2, variant 2";
 
 /// What is saved over it: a new step, or the newest one again.
@@ -56,19 +56,11 @@ bool has_temporary(const std::string& dir) {
   return false;
 }
 
-struct Case {
-  const char* name;
-  Deed deed;
-  int error;
-  bool for_ever;
-};
-
-class FailingOpsTest : public testing::TestWithParam<std::tuple<int, Case>> {
+class FailingOpsTest : public testing::TestWithParam<std::tuple<int, FaultCase>> {
  protected:
-  /// Until a save meets no fault. Of other faults than EIO a sample will do.
+  /// Until a save meets no fault.
   void fail_in_turn(const Attempt& attempt) {
-    const bool is_eio = fault_.error == EIO && !fault_.for_ever;
-    const int64_t stride = is_torture() || is_eio ? 1 : 5;
+    const int64_t stride = stride_of(fault_);
     int64_t at = 1;
     while (save_with_fault_at(at, attempt)) at += stride;
     std::cout << (at - 1) / stride << " operations failed in turn" << std::endl;
@@ -81,30 +73,24 @@ class FailingOpsTest : public testing::TestWithParam<std::tuple<int, Case>> {
     write_disk(before_, folder.path());
     FileJournal journal(folder.path());
     record_file_ops(&journal);
-    FileFault fault;
-    fault.deed = fault_.deed;
-    fault.error = fault_.error;
-    fault.at = at;
-    fault.for_ever = fault_.for_ever;
-    set_file_fault(fault);
-    const std::string thrown = save_and_retain(folder.path(), attempt.step, world_);
-    const std::string struck = struck_file_op();
-    set_file_fault({});
-    SCOPED_TRACE("operation " + std::to_string(at) + ", " + struck + ": " + thrown);
+    std::string thrown;
+    const Struck struck = with_fault(
+        fault_, at, [&] { thrown = save_and_retain(folder.path(), attempt.step, world_); });
+    SCOPED_TRACE(describe(at, struck) + ": " + thrown);
 
     expect_old_or_new(folder.path(), attempt, thrown.empty());
-    expect_message(thrown, struck);
-    expect_no_temporary(folder.path(), thrown, struck);
+    expect_message(folder.path(), thrown, struck);
+    expect_no_temporary(folder.path(), thrown, struck.op);
     expect_durable(journal, attempt, thrown.empty());
     remove_abandoned(folder.path());
     expect_durable(journal, attempt, thrown.empty());
     record_file_ops(nullptr);
-    if (!struck.empty()) expect_next_save(folder.path());
-    return !struck.empty();
+    if (struck.any()) expect_next_save(folder.path());
+    return struck.any();
   }
 
   const int world_ = std::get<0>(GetParam());
-  const Case fault_ = std::get<1>(GetParam());
+  const FaultCase fault_ = std::get<1>(GetParam());
   const Disk before_ = disk_before(world_);
 
   /// A save that failed may have got as far as being there, whole, but one that
@@ -117,14 +103,21 @@ class FailingOpsTest : public testing::TestWithParam<std::tuple<int, Case>> {
     EXPECT_EQ(describe_resolved(dir).substr(0, 4), "step");
   }
 
-  void expect_message(const std::string& thrown, const std::string& struck) const {
-    if (struck.empty()) {
+  /// What was not saved is told, with the file; of what is in place, what is in doubt.
+  void expect_message(const std::string& dir, const std::string& thrown,
+                      const Struck& struck) const {
+    if (!struck.any() || fault_.is_gone_over(struck.op)) {
       EXPECT_EQ(thrown, "");
     }
     if (thrown.empty()) return;
-    EXPECT_TRUE(thrown.starts_with("the checkpoint was not saved: "));
-    const bool names_it = thrown.find(std::strerror(fault_.error)) != std::string::npos;
-    EXPECT_TRUE(names_it || fault_.deed == Deed::kShort);
+    const bool in_place = describe_newest(dir) != kBefore;
+    const std::string beginning = in_place ? dir + "/step-" : "the checkpoint was not saved: ";
+    EXPECT_TRUE(thrown.starts_with(beginning));
+    if (in_place) {
+      EXPECT_TRUE(thrown.find(" is in place, but may not outlive") != std::string::npos ||
+                  thrown.find(" is saved, but `latest` may not name it") != std::string::npos);
+    }
+    expect_names(fault_, dir, struck, thrown);
   }
 
   /// After one failure nothing temporary stays, unless it was the removal that
@@ -165,21 +158,12 @@ TEST_P(FailingOpsTest, ANewStepIsThereOrNotAtAll) { fail_in_turn(Attempt{3}); }
 
 TEST_P(FailingOpsTest, AStepSavedAgainIsTheOldOrTheNew) { fail_in_turn(Attempt{2}); }
 
-INSTANTIATE_TEST_SUITE_P(
-    RanksAndFaults, FailingOpsTest,
-    testing::Combine(testing::Values(1, 2),
-                     testing::Values(Case{"Eio", Deed::kFail, EIO, false},
-                                     Case{"EioForEver", Deed::kFail, EIO, true},
-                                     Case{"Enospc", Deed::kFail, ENOSPC, false},
-                                     Case{"EnospcForEver", Deed::kFail, ENOSPC, true},
-                                     Case{"Eintr", Deed::kFail, EINTR, false},
-                                     Case{"EintrForEver", Deed::kFail, EINTR, true},
-                                     Case{"Short", Deed::kShort, 0, false},
-                                     Case{"ShortForEver", Deed::kShort, 0, true})),
-    [](const auto& tested) {
-      return std::string(std::get<1>(tested.param).name) + "On" +
-             std::to_string(std::get<0>(tested.param));
-    });
+INSTANTIATE_TEST_SUITE_P(RanksAndFaults, FailingOpsTest,
+                         testing::Combine(testing::Values(1, 2), kFaultCases),
+                         [](const auto& tested) {
+                           return std::string(std::get<1>(tested.param).name) + "On" +
+                                  std::to_string(std::get<0>(tested.param));
+                         });
 
 class KilledInOpTest : public testing::TestWithParam<int> {};
 
@@ -233,33 +217,132 @@ TEST_P(KilledInOpTest, TheOldOrTheNewIsThere) {
 
 INSTANTIATE_TEST_SUITE_P(Ranks, KilledInOpTest, testing::Values(1, 2));
 
-/// Looking for the newest checkpoint while the disk fails: the newest, the one before
-/// it with a complaint, or an error; never something else.
-TEST(FailingReadsTest, NeverGiveAnythingElse) {
-  const MemoryFolder folder;
-  write_disk(disk_before(2), folder.path());
-  for (const bool for_ever : {false, true}) {
-    FileFault fault;
-    fault.deed = Deed::kFail;
-    fault.for_ever = for_ever;
-    std::string struck;
-    do {
-      set_file_fault(fault);
-      std::vector<std::string> complaints;
-      std::string found;
-      try {
-        found = newest_valid(folder.path(), &complaints);
-      } catch (const DataError&) {
-        found = "refused";
-      }
-      struck = struck_file_op();
-      set_file_fault({});
-      if (found == "refused") continue;
-      const std::string what = describe(found);
-      EXPECT_TRUE(what == kBefore || (what == "step 1, variant 1" && !complaints.empty())) << what;
-    } while (++fault.at, !struck.empty());
-  }
+/// What a rank that goes on from the newest checkpoint got.
+struct Resumed {
+  std::string what;  // see describe; "" when it threw
+  std::vector<std::string> complaints;
+  std::string thrown;
+};
+
+/// As a run does: the ranks verify together, then each reads for itself.
+std::vector<Resumed> resume(const std::string& dir, int world) {
+  std::vector<Resumed> ranks(world);
+  const std::vector<std::string> thrown = run_ranks(world, [&](Communicator& communicator) {
+    Resumed& mine = ranks[communicator.rank()];
+    try {
+      const std::string newest = newest_valid(communicator, dir, &mine.complaints);
+      mine.what = describe(newest, Digests::kTrust);
+    } catch (const DataError& error) {
+      mine.thrown = error.what();
+    }
+  });
+  EXPECT_EQ(thrown, std::vector<std::string>(world)) << "nothing but DataError is thrown";
+  return ranks;
 }
+
+/// What a command that is given the folder gets.
+Resumed resolve(const std::string& dir) {
+  Resumed mine;
+  try {
+    mine.what = describe(resolve_checkpoint(dir));
+  } catch (const DataError& error) {
+    mine.thrown = error.what();
+  }
+  return mine;
+}
+
+/// The newest checkpoint, bit for bit; or the one before it, or an error, and then the
+/// file is named; never something else.
+class FailingReadsTest : public testing::TestWithParam<std::tuple<int, FaultCase>> {
+ protected:
+  void expect_right(const Resumed& got, const Struck& struck) const {
+    if (!got.thrown.empty()) {
+      expect_names(fault_, folder_.path(), struck, got.thrown);
+      EXPECT_EQ(got.what, "");
+      return;
+    }
+    if (!struck.any() || fault_.is_gone_over(struck.op)) {
+      EXPECT_EQ(got.what, kBefore);
+      EXPECT_TRUE(got.complaints.empty());
+    }
+    EXPECT_TRUE(got.what == kBefore || got.what == kOlder) << got.what;
+    for (const std::string& complaint : got.complaints) {
+      expect_names(fault_, folder_.path(), struck, complaint);
+    }
+  }
+
+  /// Until nothing fails any more, and then nothing on the disk has changed.
+  template <typename Attempt>
+  void fail_in_turn(Attempt&& attempt) {
+    write_disk(disk_before(world_), folder_.path());
+    const Disk before = disk_at(folder_.path());
+    const int64_t stride = stride_of(fault_);
+    int64_t at = 1 - stride;
+    Struck struck;
+    do {
+      at += stride;
+      struck = with_fault(fault_, at, [&] { attempt(); });
+      SCOPED_TRACE(describe(at, struck));
+      for (const Resumed& got : got_) expect_right(got, struck);
+    } while (struck.any());
+    EXPECT_EQ(disk_at(folder_.path()), before);
+    std::cout << (at - 1) / stride << " operations failed in turn" << std::endl;
+  }
+
+  const int world_ = std::get<0>(GetParam());
+  const FaultCase fault_ = std::get<1>(GetParam());
+  const MemoryFolder folder_;
+  std::vector<Resumed> got_;  // by rank
+};
+
+TEST_P(FailingReadsTest, OfAResumeGiveNothingElse) {
+  fail_in_turn([&] {
+    got_ = resume(folder_.path(), world_);
+    for (const Resumed& got : got_) {
+      EXPECT_EQ(got.complaints, got_[0].complaints) << "the ranks decide together";
+      EXPECT_TRUE(got.what != kOlder || got.complaints.size() == 1) << got.complaints.size();
+    }
+  });
+}
+
+/// Which say nothing of what they pass over.
+TEST_P(FailingReadsTest, OfCommandsGiveNothingElse) {
+  if (world_ == 1) fail_in_turn([&] { got_ = {resolve(folder_.path())}; });
+}
+
+TEST_P(FailingReadsTest, OfVerifyAreFaults) {
+  write_disk(disk_before(world_), folder_.path());
+  int64_t at = 1 - stride_of(fault_);
+  Struck struck;
+  do {
+    at += stride_of(fault_);
+    std::vector<std::string> problems;
+    struck = with_fault(fault_, at, [&] {
+      for (int part = 0; part < world_; ++part) {
+        for (const std::string& problem :
+             verify_checkpoint(folder_ / "step-00000002", part, world_)) {
+          problems.push_back(problem);
+        }
+      }
+    });
+    SCOPED_TRACE(describe(at, struck));
+    if (!struck.any() || fault_.is_gone_over(struck.op)) {
+      EXPECT_TRUE(problems.empty());
+    } else if (struck.op != "close") {  // nothing depends on closing what was read
+      EXPECT_FALSE(problems.empty());
+    }
+    for (const std::string& problem : problems) {
+      expect_names(fault_, folder_.path(), struck, problem);
+    }
+  } while (struck.any());
+}
+
+INSTANTIATE_TEST_SUITE_P(RanksAndFaults, FailingReadsTest,
+                         testing::Combine(testing::Values(1, 2), kFaultCases),
+                         [](const auto& tested) {
+                           return std::string(std::get<1>(tested.param).name) + "On" +
+                                  std::to_string(std::get<0>(tested.param));
+                         });
 
 }  // namespace
 }  // namespace switchyard

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -30,7 +31,7 @@ struct State {
   std::mutex mutex;
   FileFault fault;
   int64_t counted = 0;
-  std::string struck;
+  std::string struck, struck_path;
   std::map<int, std::string> open_paths;
   FileJournal* journal = nullptr;
 };
@@ -80,7 +81,10 @@ FileFault judge(const char* op, const std::string& path, const std::string& othe
   ++s.counted;
   const bool strikes = s.fault.for_ever ? s.counted >= s.fault.at : s.counted == s.fault.at;
   if (!strikes || s.fault.deed == Deed::kNone || s.fault.deed == Deed::kCount) return {};
-  if (s.struck.empty()) s.struck = op;
+  if (s.struck.empty()) {
+    s.struck = op;
+    s.struck_path = path;
+  }
   return s.fault;
 }
 
@@ -133,6 +137,7 @@ void set_file_fault(const FileFault& fault) {
   s.fault = fault;
   s.counted = 0;
   s.struck.clear();
+  s.struck_path.clear();
 }
 
 int64_t file_ops_counted() {
@@ -143,6 +148,11 @@ int64_t file_ops_counted() {
 std::string struck_file_op() {
   const std::lock_guard lock(state().mutex);
   return state().struck;
+}
+
+std::string struck_file_path() {
+  const std::lock_guard lock(state().mutex);
+  return state().struck_path;
 }
 
 void record_file_ops(FileJournal* journal) {
@@ -227,6 +237,12 @@ int rmdir(const char* path) {
   return act(
       judge("rmdir", path), [&] { return ::rmdir(path); },
       [&](FileJournal& journal, int) { journal.removed(path); });
+}
+
+int flock(int fd, int operation) {
+  return act(
+      judge("flock", path_of(fd)), [&] { return ::flock(fd, operation); },
+      [](FileJournal&, int) {});
 }
 
 }  // namespace file_ops

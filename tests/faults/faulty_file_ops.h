@@ -22,6 +22,9 @@ int64_t file_ops_counted();
 /// The operation in which the fault first struck: "fsync"; "" while it has not.
 std::string struck_file_op();
 
+/// Its path, the first of two.
+std::string struck_file_path();
+
 /// Records all that changes from now on; null ends it. The journal must outlive that.
 void record_file_ops(FileJournal* journal);
 

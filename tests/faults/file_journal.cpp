@@ -22,6 +22,10 @@ void write_disk(const Disk& disk, const std::string& folder) {
   }
 }
 
+Disk disk_at(const std::string& folder) {
+  return FileJournal(folder).after_power_cut(0, [](bool) { return Fate::kKept; });
+}
+
 FileJournal::FileJournal(const std::string& root) : root_(root) {
   add_tree(root);
   initial_ = inodes_;

@@ -15,6 +15,9 @@ using Disk = std::map<std::string, std::string>;
 /// Writes it under a folder that is there.
 void write_disk(const Disk& disk, const std::string& folder);
 
+/// What is under a folder by now.
+Disk disk_at(const std::string& folder);
+
 /// What becomes of a change that nobody has waited for when the power goes.
 enum class Fate { kKept, kLost, kTorn, kZeroed, kGarbled };
 

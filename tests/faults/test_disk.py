@@ -13,7 +13,7 @@ def test_a_full_disk_ends_the_run_and_keeps_what_was_saved(start, tmp_path):
     job = start("run", faulty=True, file_fault="rank=1:path=step-00000004:enospc@1+", **LAST_STEPS)
     assert job.end() == 3, job.text()
     said = re.search(r"the checkpoint was not saved: rank 1: cannot (create|write).*step-00000004.*No space left on device "
-                     r"\((\d+) bytes free\); this rank's part takes (\d+) bytes", job.text())
+                     r"\((\d+) bytes free\); make room there; this rank's part takes (\d+) bytes; mend that, then the same command", job.text())
     assert said and int(said[3]) > 1000, job.text()
     assert newest(tmp_path / "run").name == "step-00000002" and not temporary_folders(tmp_path / "run")
     again = start("run", **LAST_STEPS)
@@ -25,7 +25,7 @@ def test_a_run_may_go_on_and_save_once_there_is_space(rank, background, start, t
     job = start("run", faulty=True, file_fault=f"rank={rank}:path=step-00000002:enospc@3", checkpoint__on_failure="continue",
                 checkpoint__async=background, **LAST_STEPS)
     assert job.end() == 0, job.text()
-    assert "warning: the checkpoint of step 2 was not saved: rank" in job.text() and "training goes on" in job.text()
+    assert "warning: step 2: the checkpoint was not saved: rank" in job.text() and "training goes on" in job.text()
     assert sorted(p.name for p in (tmp_path / "run/checkpoints").glob("step*")) == ["step-00000004", "step-00000006"]
     assert [r["step"] for r in records(tmp_path / "run")[0]] == list(range(1, 7))
 

@@ -41,16 +41,22 @@ inline std::vector<std::string> save_variant(const std::string& checkpoints_dir,
   return run_ranks(world, [&](Communicator& communicator) {
     CheckpointInfo info = sample_info(step, world);
     info.state["variant"] = variant;
-    save_checkpoint(communicator, checkpoints_dir, info,
-                    owned_by(communicator.rank(), world, model));
+    try {
+      save_checkpoint(communicator, checkpoints_dir, info,
+                      owned_by(communicator.rank(), world, model));
+    } catch (const DataError&) {
+      throw;
+    } catch (const std::exception& error) {
+      throw std::logic_error(std::string("not a DataError: ") + error.what());
+    }
   });
 }
 
 /// "step 2, variant 1", what save_variant has saved, when every byte is that variant's;
 /// "" for no checkpoint; else what is wrong.
-inline std::string describe(const std::string& step_dir) {
+inline std::string describe(const std::string& step_dir, Digests digests = Digests::kCheck) {
   if (step_dir.empty()) return "";
-  CheckpointReader reader(step_dir);
+  CheckpointReader reader(step_dir, digests);
   const int variant = reader.manifest().state.at("variant");
   for (const SampleTensor& tensor : sample_variant(variant)) {
     std::vector<unsigned char> bytes(tensor.bytes.size());
