@@ -29,7 +29,8 @@ TEST(SparsityL1Test, D1_LiesBetweenOneAndRootE) {
 // || p / ||p||_2 ||_1 by torch's own norms.
 TEST(SparsityL1Test, D1_IsTheL1NormOfTheNormalisedRow) {
   const Tensor p_TE = normal_tensor({100, 6}, "logits").softmax(1);
-  const Tensor unit_TE = p_TE / at::frobenius_norm(p_TE, {1}, /*keepdim=*/true);
+  const Tensor unit_TE =
+      p_TE / at::linalg_vector_norm(p_TE, 2, at::IntArrayRef{1}, /*keepdim=*/true);
   EXPECT_TRUE(near(sparsity_l1(p_TE), at::norm(unit_TE, 1, 1), 1e-12));
 }
 

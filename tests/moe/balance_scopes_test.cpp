@@ -349,7 +349,7 @@ TEST(BalanceScopesTest, C1_ImportanceIsOfTheGatesOrElseOfTheProbabilities) {
   const MoeConfig moe = config_of("importance", "group");
   EXPECT_NEAR(router_losses({records[0]}, moe, {}, T).aux, variation(records[0].importance_TE),
               1e-6);
-  records[0].importance_TE = {};
+  records[0].importance_TE = Tensor();
   EXPECT_NEAR(router_losses({records[0]}, moe, {}, T).aux, variation(records[0].probs_TE), 1e-6);
   EXPECT_NEAR(router_losses({records[0]}, config_of("load", "group"), {}, T).aux,
               variation(records[0].load_TE), 1e-6);
@@ -362,7 +362,7 @@ TEST(BalanceScopesTest, L4_TheEntropyIsOfTheSoftmaxOfTheLogits) {
   record.probs_TE = at::full({T, E}, 0.25);
   const double expected = -at::special_entr(mean_E).sum().item<double>();
   EXPECT_NEAR(router_losses({record}, config_of("entropy", "group"), {}, T).aux, expected, 1e-6);
-  record.logits_TE = {};
+  record.logits_TE = Tensor();
   EXPECT_NEAR(router_losses({record}, config_of("entropy", "group"), {}, T).aux,
               -std::log(static_cast<double>(E)), 1e-6);
 }
@@ -446,9 +446,9 @@ TEST(BalanceScopesTest, RefusesWhatIsMissing) {
   add_counts({record}, step);  // without the sums
   EXPECT_THROW(router_losses({record}, config_of("importance", "global"), {step, {}, {}}, T),
                c10::Error);
-  record.load_TE = {};
+  record.load_TE = Tensor();
   EXPECT_THROW(router_losses({record}, config_of("load", "group"), {}, T), c10::Error);
-  record.domains_T = {};
+  record.domains_T = Tensor();
   MoeConfig moe = config_of("global_entropy", "group");
   moe.balance[0].domain = 0;
   EXPECT_THROW(router_losses({record}, moe, {}, T), c10::Error);
