@@ -24,7 +24,9 @@ Tensor expert_norms(const Experts& experts, const Tensor& x_TD, Communicator& gr
   const Tensor local_RL = experts.output_norms(all_RD);
   Tensor norms_PRL = at::empty({P, P * N, local_RL.size(1)}, local_RL.options());
   group.all_gather(local_RL, norms_PRL, "norms of all experts");
-  return norms_PRL.narrow(1, group.rank() * N, T).permute({1, 0, 2}).reshape({T, -1});
+  return norms_PRL.narrow(1, group.rank() * N, T)
+      .permute({1, 0, 2})
+      .reshape({T, P * local_RL.size(1)});
 }
 
 }  // namespace switchyard

@@ -57,6 +57,11 @@ def test_P10_the_same_numbers_on_every_world(runs, data):
         assert layer["correlated_tokens"] == one["sampled_tokens"] and 0.01 < layer["dropped"] < 0.9
 
 
+def test_P10_ranks_without_a_sampled_token_take_part(runs, data):
+    one, many = (diagnose(runs / "moe", data, "--sample", 2, ranks=ranks) for ranks in (1, 4))
+    assert 1 <= one["sampled_tokens"] <= 2 and differences(one, many, 1e-6) == []
+
+
 def test_P10_counters_add_up(runs, data):
     told = diagnose(runs / "moe", data)
     assert [layer["layer"] for layer in told["layers"]] == list(LAYERS)
