@@ -7,7 +7,6 @@
 
 #include "moe/routers/domain_router.h"
 #include "moe/routers/draws.h"
-#include "moe/routers/draws.h"
 #include "moe/select_top_k.h"
 
 // T tokens, E experts, K = 1 expert per token.
