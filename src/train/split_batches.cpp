@@ -19,19 +19,23 @@ void check_vocabulary(const Session& session, const TokenDataset& dataset) {
                     "; prepare the text with the model's own tokenizer");
 }
 
+std::optional<int64_t> checked_domain(const Session& session, std::optional<int64_t> domain) {
+  require_domain(session.config(), domain);
+  return domain;
+}
+
 }  // namespace
 
 SplitBatches::SplitBatches(const Session& session, const std::string& data_dir,
                            const std::string& split, int64_t sequence_length, int64_t max_sequences,
                            std::optional<int64_t> domain)
     : session_(session),
+      domain_(checked_domain(session, domain)),
       dataset_(data_dir, split),
       length_(std::min(sequence_length, std::max<int64_t>(1, dataset_.num_tokens() - 1))),
       samples_(dataset_, length_),
-      domain_(domain),
       sequences_(max_sequences > 0 ? std::min(max_sequences, samples_.count()) : samples_.count()) {
   check_vocabulary(session, dataset_);
-  require_domain(session.config(), domain);
 }
 
 int64_t SplitBatches::targets() const {

@@ -39,10 +39,10 @@ class SplitBatches {
 
  private:
   const Session& session_;
+  std::optional<int64_t> domain_;
   TokenDataset dataset_;
   int64_t length_;
   SequentialSamples samples_;
-  std::optional<int64_t> domain_;
   int64_t sequences_;
   int64_t begin_ = 0;
 };
