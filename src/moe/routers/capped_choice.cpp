@@ -28,10 +28,10 @@ Tensor rows_of(const Tensor& scores_NE) {
 /// The dual of the program: A_et = min(1, exp((S_et + row_e - price_t) / lambda)).
 class CapDual {
  public:
-  CapDual(const Tensor& scores_EN, double per_expert, int64_t per_token)
+  CapDual(const Tensor& scores_EN, int64_t per_expert, int64_t per_token)
       : E_(scores_EN.size(0)),
         N_(scores_EN.size(1)),
-        per_expert_(per_expert),
+        per_expert_(static_cast<double>(per_expert)),
         per_token_(static_cast<double>(per_token)),
         scores_(scores_EN.data_ptr<double>()),
         row_(E_, 0.0),
@@ -186,15 +186,14 @@ Tensor best_tokens(const Tensor& scores_NE, int64_t capacity) {
       .scatter_(/*dim=*/0, order_NE.narrow(0, 0, capacity), true);
 }
 
-Tensor capped_plan(const Tensor& scores_NE, double per_expert, int64_t per_token,
+Tensor capped_plan(const Tensor& scores_NE, int64_t per_expert, int64_t per_token,
                    const CapOptions& options) {
   const Tensor scores_EN = rows_of(scores_NE);
-  const auto N = static_cast<double>(scores_NE.size(0)), E = static_cast<double>(scores_NE.size(1));
-  TORCH_CHECK(per_expert > 0 && per_expert < N && per_token >= 1 &&
-                  static_cast<double>(per_token) < E &&
-                  per_expert * E <= N * static_cast<double>(per_token) * (1 + 1e-12),
-              "capped_plan: ", per_expert, " tokens for each of ", E, " experts, ", per_token,
-              " experts for each of ", N, " tokens");
+  const int64_t N = scores_NE.size(0), E = scores_NE.size(1);
+  TORCH_CHECK(
+      per_expert >= 1 && per_expert < N && per_token >= 1 && per_expert * E <= per_token * N,
+      "capped_plan: ", per_expert, " tokens for each of ", E, " experts, ", per_token,
+      " experts for each of ", N, " tokens");
   CapDual dual(scores_EN, per_expert, per_token);
   const double falling = 0.7 * static_cast<double>(options.iterations);
   for (int64_t i = 0; i < options.iterations; ++i) {
@@ -212,9 +211,10 @@ Tensor capped_choice(const Tensor& scores_NE, int64_t capacity, int64_t per_toke
   const Tensor finite_NE = scores_NE.detach().nan_to_num(0.0, 0.0, 0.0);
   const int64_t N = scores_NE.size(0), E = scores_NE.size(1);
   if (per_token >= E) return best_tokens(finite_NE, capacity);
-  const double bearable = static_cast<double>(N * per_token) / static_cast<double>(E);
-  const double per_expert = std::min(static_cast<double>(capacity), bearable);
-  const Tensor plan_EN = capped_plan(finite_NE, per_expert, per_token, options).t().contiguous();
+  const bool experts_fill = capacity * E <= per_token * N;
+  const Tensor plan_EN = (experts_fill ? capped_plan(finite_NE, capacity, per_token, options).t()
+                                       : capped_plan(finite_NE.t(), per_token, capacity, options))
+                             .contiguous();
   Rounding rounding(plan_EN, capacity, per_token);
   rounding.take_largest();
   rounding.fill_up();

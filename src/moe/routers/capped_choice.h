@@ -30,14 +30,15 @@ struct CapOptions {
   int64_t iterations = 100;
 };
 
-/// A (N, E) float64 of scores_NE (N, E) for 0 < k < N, k E <= N b and 1 <= b < E.
-at::Tensor capped_plan(const at::Tensor& scores_NE, double per_expert, int64_t per_token,
+/// A (N, E) float64 of scores_NE (N, E), for 1 <= k < N, 1 <= b and k E <= b N.
+at::Tensor capped_plan(const at::Tensor& scores_NE, int64_t per_expert, int64_t per_token,
                        const CapOptions& options = {});
 
 /// A choice that obeys both limits: no token is taken by more than `per_token`
 /// experts, and no expert takes more than `capacity` tokens; every expert takes as
 /// many, unless that is more than the tokens can bear: then every token is taken
-/// `per_token` times.
+/// `per_token` times, and A is that of the program with the two sides exchanged (the
+/// paper's has no solution).
 ///
 /// Pairs are taken from the largest A down. (The paper takes each expert's `capacity`
 /// largest, which can break the cap where A is not integral.) An expert that is left

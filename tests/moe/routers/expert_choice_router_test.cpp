@@ -5,7 +5,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
+#include <utility>
+#include <vector>
 
 #include "moe/sample_moe.h"
 #include "support/tensors.h"
@@ -86,14 +87,12 @@ Tensor by_loops(const Tensor& probs_TE, int64_t group, double factor) {
     const double share = static_cast<double>(group) * factor / static_cast<double>(E);
     const int64_t C = std::clamp<int64_t>(static_cast<int64_t>(std::ceil(share)), 1, group);
     for (int64_t e = 0; e < E; ++e) {
-      std::multimap<float, int64_t> order;  // equal ones in the order of their tokens
+      std::vector<std::pair<float, int64_t>> order;  // best first, of equal ones the earlier
       for (int64_t t = begin; t < begin + group; ++t) {
-        order.emplace(-probs_TE[t][e].item<float>(), t);
+        order.emplace_back(-probs_TE[t][e].item<float>(), t);
       }
-      auto next = order.begin();
-      for (int64_t i = 0; i < C; ++i, ++next) {
-        table_TE[next->second][e] = probs_TE[next->second][e];
-      }
+      std::sort(order.begin(), order.end());
+      for (int64_t i = 0; i < C; ++i) table_TE[order[i].second][e] = -order[i].first;
     }
   }
   return table_TE;

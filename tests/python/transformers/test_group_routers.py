@@ -112,7 +112,7 @@ def test_R2_capped_choice_against_linprog(probe_routers):
         numpy.testing.assert_allclose(weights, probs * chosen, rtol=1e-4, atol=1e-6)
         best, value = best_capped(probs, capacity, cap), float((probs * chosen).sum())
         assert value <= best + 1e-6
-        assert value >= 0.99 * best, (value, best)
+        assert value >= 0.995 * best, (value, best)
         free = numpy.zeros_like(chosen)
         for e in range(experts):
             free[numpy.argsort(-probs[:, e], kind="stable")[:capacity], e] = True
