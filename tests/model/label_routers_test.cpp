@@ -33,7 +33,7 @@ void expect_steps_equal_one_pass(const MoeConfig& moe) {
   DecoderInput whole = input_of(sample_tokens(2, kLength));
   whole.domains_B = at::tensor({3, 1}, at::kLong);
   for (const int64_t prompt : {1, 5, 12}) {
-    EXPECT_TRUE(near(in_steps(sample, whole, prompt), sample.logits(whole), 1e-5)) << prompt;
+    EXPECT_TRUE(near(in_steps(sample, whole, prompt), sample.logits(whole), 1e-4)) << prompt;
   }
 }
 
@@ -72,8 +72,8 @@ TEST(LabelRoutersTest, R4_LaterTokensChangeNoEarlierLogits) {
     const Tensor tokens_BS = sample_tokens(2, kLength);
     Tensor others_BS = tokens_BS.clone();
     others_BS.narrow(1, 8, 4).copy_((tokens_BS.narrow(1, 8, 4) + 1).remainder(kVocabulary));
-    EXPECT_TRUE(same(sample.logits(input_of(others_BS)).narrow(1, 0, 8),
-                     sample.logits(input_of(tokens_BS)).narrow(1, 0, 8)))
+    EXPECT_TRUE(near(sample.logits(input_of(others_BS)).narrow(1, 0, 8),
+                     sample.logits(input_of(tokens_BS)).narrow(1, 0, 8), 1e-4))
         << method;
   }
 }
