@@ -195,13 +195,14 @@ class RoutingChecker {
   void check_balance(const BalanceConfig& balance, size_t index) {
     const std::string item = item_key("moe.balance", index, moe_.balance.size());
     if (!know({item + ".type", item + ".scope"})) return;
-    static const std::set<std::string> not_sums = {
-        "importance", "load", "entropy", "global_entropy", "mean_importance", "mutual_information"};
+    static const std::set<std::string> not_of_counts = {
+        "importance",         "load",         "entropy", "global_entropy", "mean_importance",
+        "mutual_information", "communication"};
     const std::string& type = balance.type;
-    if (not_sums.contains(type) && balance.scope == "global_lagged") {
+    if (not_of_counts.contains(type) && balance.scope == "global_lagged") {
       complain({item + ".scope", item + ".type"},
                "`" + item + ".scope` global_lagged takes the step before's counts, and `" + type +
-                   "` is no function of counts; use group, or global");
+                   "` is no function of those; use group, or global");
     }
     if (type == "sequence" && balance.scope != "group") {
       complain({item + ".scope", item + ".type"},

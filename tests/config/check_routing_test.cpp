@@ -170,7 +170,10 @@ TEST(CheckRouting, BalanceLosses) {
   expect_all({
       {"moe: {balance: {type: importance, scope: global_lagged}}\n", 0,
        "run.yaml:1: `moe.balance.scope` global_lagged takes the step before's counts, and "
-       "`importance` is no function of counts; use group, or global"},
+       "`importance` is no function of those; use group, or global"},
+      {"moe: {balance: {type: communication, scope: global_lagged}, router: {n_group: 2}}\n", 0,
+       "run.yaml:1: `moe.balance.scope` global_lagged takes the step before's counts, and "
+       "`communication` is no function of those; use group, or global"},
       {"moe: {balance: [{type: switch}, {type: sequence, scope: global}]}\n", 0,
        "run.yaml:1: `moe.balance[1].scope` global with type sequence, which is taken over each "
        "sequence; use group, or type topk"},
