@@ -199,7 +199,9 @@ class RoutingChecker {
         "importance",         "load",         "entropy", "global_entropy", "mean_importance",
         "mutual_information", "communication"};
     const std::string& type = balance.type;
-    if (not_of_counts.contains(type) && balance.scope == "global_lagged") {
+    const bool is_of_counts =
+        !not_of_counts.contains(type) && !(type == "local_entropy" && balance.domain);
+    if (!is_of_counts && balance.scope == "global_lagged") {
       complain({item + ".scope", item + ".type"},
                "`" + item + ".scope` global_lagged takes the step before's counts, and `" + type +
                    "` is no function of those; use group, or global");
