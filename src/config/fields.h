@@ -215,7 +215,8 @@ void describe(Visitor& visit, Section& router) {
   visit("score", router.score, one_of({"softmax", "sigmoid"}),
         "What turns the router's logits into weights (gshard: always softmax).");
   visit("normalize", router.normalize, anything(),
-        "Make the weights of a token's K experts sum to 1 (topk only).");
+        "Make the weights of a token's K experts sum to 1 (topk, group_limited, attention and "
+        "recurrent).");
   visit("scaling_factor", router.scaling_factor, above(0),
         "Multiplies the experts' weights after normalizing (DeepSeek-V3: 2.5). Not with gshard.");
   visit("jitter_eps", router.jitter_eps, share_below(1),

@@ -1,7 +1,5 @@
 """The layout never changes the model: `switchyard parity` over layouts, capacities and losses."""
 
-import json
-
 import pytest
 from conftest import TINY, files_in, switchyard
 from parity import TIGHT, TOLERANCE, assert_equal, blend, parity
