@@ -1,5 +1,6 @@
 #include "config/layers.h"
 #include "config/load_config.h"
+#include "config/router_family.h"
 
 namespace switchyard {
 namespace {
@@ -19,10 +20,6 @@ void advise_on_layout(const MoeConfig& moe, Remarks& remarks) {
         "`moe.balance.scope` micro_batch is layout-dependent: other ranks or micro-batches give "
         "another loss; use group, global or global_lagged for results that do not");
   }
-}
-
-bool is_topk_family(const std::string& type) {
-  return type == "topk" || type == "switch" || type == "group_limited";
 }
 
 /// Options of the top-k family that another router does not look at.

@@ -6,16 +6,12 @@
 #include "config/causality.h"
 #include "config/check.h"
 #include "config/join.h"
+#include "config/router_family.h"
 
 namespace switchyard {
 namespace {
 
 std::string text(int64_t number) { return std::to_string(number); }
-
-/// Routers with the options of top-k: score, groups, bias, noise, ...
-bool is_topk_family(const std::string& type) {
-  return type == "topk" || type == "switch" || type == "group_limited";
-}
 
 class RoutingChecker {
  public:

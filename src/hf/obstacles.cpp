@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "config/join.h"
 #include "config/load_config.h"
+#include "config/router_family.h"
 #include "hf/family.h"
 #include "hf/family_traits.h"
 
@@ -113,8 +114,7 @@ class ObstacleFinder {
     const RouterConfig& router = moe_.router;
     const bool sigmoid = traits_.sigmoid;
     const bool normalizes = router.normalize && router.type != "switch";
-    const bool is_topk =
-        router.type == "topk" || router.type == "switch" || router.type == "group_limited";
+    const bool is_topk = is_topk_family(router.type);
     add_if(!is_topk, "moe.router.type " + router.type, has_none());
     if (!is_topk) return;
     add_if(router.logit_normalization > 0, "moe.router.logit_normalization", has_none());

@@ -2,22 +2,10 @@
 
 #include "config/causality.h"
 #include "config/check.h"
-#include "config_folder.h"
+#include "expect_complaints.h"
 
 namespace switchyard {
 namespace {
-
-struct Wrong {
-  std::string yaml;
-  int world_size;
-  std::string message;
-};
-
-void expect_all(const std::vector<Wrong>& cases) {
-  for (const Wrong& wrong : cases) {
-    EXPECT_EQ(complaint(wrong.yaml, {}, wrong.world_size), wrong.message) << wrong.yaml;
-  }
-}
 
 TEST(CheckRouting, ExpertsPerToken) {
   expect_all({
