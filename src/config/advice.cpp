@@ -1,3 +1,5 @@
+#include <set>
+
 #include "config/layers.h"
 #include "config/load_config.h"
 #include "config/router_family.h"
@@ -31,8 +33,12 @@ void advise_on_ignored_options(const RouterConfig& router, Remarks& remarks) {
   };
   if (router.type != "switch") remark_if(router.exploration != "argmax", "exploration");
   if (is_topk_family(router.type)) return;
+  static const std::set<std::string> with_jitter = {"gshard",    "noisy_topk", "dselect_k",
+                                                    "attention", "recurrent",  "sparsemixer"};
+  if (!with_jitter.contains(router.type)) remark_if(router.jitter_eps > 0, "jitter_eps");
   remark_if(router.score != "softmax", "score");
-  remark_if(router.scaling_factor != 1, "scaling_factor");
+  const bool ends_as_topk = router.type == "attention" || router.type == "recurrent";
+  remark_if(router.scaling_factor != 1 && !ends_as_topk, "scaling_factor");
   remark_if(router.selection_bias, "selection_bias");
   remark_if(router.n_group > 1, "n_group");
   remark_if(router.noise_std > 0, "noise_std");
