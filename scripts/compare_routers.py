@@ -67,8 +67,8 @@ def train(name, settings, options):
     """The steps and the last evaluation that a run has logged."""
     folder = "".join(c if c.isalnum() else "-" for c in name)
     sets = {"run.name": folder, "run.seed": options.seed, **settings}
-    command = ["mpirun", "--bind-to", "none", "--oversubscribe", "-n", str(options.ranks), "build/release/switchyard",
-               "train", "configs/compare_routers.yaml", "--resume", "never"]
+    command = ["mpirun", "--allow-run-as-root", "--bind-to", "none", "--oversubscribe", "-n", str(options.ranks),
+               "build/release/switchyard", "train", "configs/compare_routers.yaml", "--resume", "never"]
     for key, value in sets.items():
         command += ["--set", f"{key}={value}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -22,8 +22,8 @@ SIDES = ("dense", "moe")
 def train(side, seed, ranks):
     """The validation loss after the last step, and the sizes that the run announced."""
     name = f"study-{side}-{seed}"
-    command = ["mpirun", "--bind-to", "none", "--oversubscribe", "-n", str(ranks), "build/release/switchyard",
-               "train", f"configs/study_{side}.yaml", "--resume", "never",
+    command = ["mpirun", "--allow-run-as-root", "--bind-to", "none", "--oversubscribe", "-n", str(ranks),
+               "build/release/switchyard", "train", f"configs/study_{side}.yaml", "--resume", "never",
                "--set", f"run.name={name}", "--set", f"run.seed={seed}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     sizes = re.search(r"([\d.]+M) parameters, ([\d.]+M) active", done.stderr + done.stdout)

@@ -25,7 +25,7 @@ SHARES = (25, 50, 100)
 
 
 def switchyard(ranks, *arguments):
-    command = ["mpirun", "--bind-to", "none", "--oversubscribe", "-n", str(ranks), "build/release/switchyard",
+    command = ["mpirun", "--allow-run-as-root", "--bind-to", "none", "--oversubscribe", "-n", str(ranks), "build/release/switchyard",
                *map(str, arguments)]
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 

@@ -28,7 +28,7 @@ struct DecoderInput {
   at::Tensor domains_B;  // (B) int64: source of each sequence, or undefined: unknown
   Mode mode = Mode::kTrain;
   int64_t group_sequences = 1;
-  bool keep_moe_inputs = false;
+  bool keep_moe_inputs = false;  // hand them out with the output: for diagnostics
 };
 
 struct DecoderOutput {

@@ -20,7 +20,8 @@ struct ModelSize {
 /// FLOPs of forward and backward per token (Chowdhery et al., arXiv:2204.02311
 /// appendix B): 6 for each active weight that takes part in a matrix product (the
 /// embedding look-up and the norms do not) plus causal attention's
-/// 6 * layers * sequence_length * heads * head_dim.
+/// 6 * layers * sequence_length * heads * head_dim. With router `dense_training` all experts
+/// are active in a training step; active_parameters are those of inference, by top_k.
 ModelSize model_size(const ModelConfig& model, const MoeConfig& moe, int64_t sequence_length);
 
 }  // namespace switchyard

@@ -2,11 +2,9 @@
 
 #include <ATen/ATen.h>
 
-#include <string>
-
-#include "base/error.h"
 #include "moe/routers/balanced_assignment.h"
 #include "moe/routers/group_choice.h"
+#include "moe/routers/require_top_1.h"
 #include "moe/select_top_k.h"
 
 // T tokens, E experts, K = 1, N tokens of a routing group.
@@ -17,9 +15,7 @@ using at::Tensor;
 
 BaseRouter::BaseRouter(const RouterConfig& config, const RouterPlace& place)
     : epsilon_(config.base.epsilon), place_(place) {
-  if (place.top_k != 1) {
-    throw ConfigError("moe.router.type base needs moe.top_k 1, not " + std::to_string(place.top_k));
-  }
+  require_top_1(config.type, place.top_k);
 }
 
 std::vector<RouterWeight> BaseRouter::weights() const {

@@ -2,8 +2,8 @@
 
 #include <ATen/ATen.h>
 
-#include "base/error.h"
 #include "moe/routers/fixed_choice.h"
+#include "moe/routers/require_top_1.h"
 
 // T tokens.
 
@@ -31,12 +31,6 @@ Tensor known_domains(const TokenContext& context, int64_t limit) {
   TORCH_CHECK(low >= 0 && high < limit, "domains from ", low, " to ", high,
               " and a router that knows ", limit);
   return context.domains_T;
-}
-
-void require_top_1(const std::string& type, int64_t top_k) {
-  if (top_k == 1) return;
-  throw ConfigError("moe.top_k: " + std::to_string(top_k) + " with moe.router.type " + type +
-                    ", which chooses one expert; set it to 1");
 }
 
 }  // namespace switchyard

@@ -31,7 +31,4 @@ class DomainRouter final : public Router {
 /// context.domains_T (T), each checked to be in [0, limit); of no tokens, none.
 at::Tensor known_domains(const TokenContext& context, int64_t limit);
 
-/// Throws ConfigError that names the router when moe.top_k is not 1.
-void require_top_1(const std::string& type, int64_t top_k);
-
 }  // namespace switchyard

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "moe/routers/domain_router.h"
 #include "moe/routers/draws.h"
+#include "moe/routers/require_top_1.h"
 #include "moe/select_top_k.h"
 
 // T tokens, E experts, K = 1 expert per token.

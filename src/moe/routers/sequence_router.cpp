@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "moe/routers/domain_router.h"
+#include "moe/routers/require_top_1.h"
 #include "moe/select_top_k.h"
 
 // T tokens, E experts, K = 1 expert per token, C clusters, M width of their embedding.
