@@ -25,8 +25,8 @@ SHARES = (25, 50, 100)
 
 
 def switchyard(ranks, *arguments):
-    command = ["mpirun", "--allow-run-as-root", "--bind-to", "none", "--oversubscribe", "-n", str(ranks), "build/release/switchyard",
-               *map(str, arguments)]
+    command = ["mpirun", "--allow-run-as-root", "--bind-to", "none", "--oversubscribe", "-n", str(ranks),
+               "build/release/switchyard", *map(str, arguments)]
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
