@@ -28,31 +28,32 @@ std::string wrapped(std::string_view text) {
   return result + line + "\n";
 }
 
-std::string number_type(const char* type, const Rule& rule, const char* each = ", ") {
+/// "integer [tokens], at least 1".
+std::string with_unit(std::string type, const Rule& rule, const char* each = ", ") {
+  if (!rule.unit.empty()) type += " [" + std::string(rule.unit) + "]";
   const std::string range = describe_range(rule);
-  return range.empty() ? type : type + (each + range);
+  return range.empty() ? type : type + each + range;
 }
 
-std::string type_of(int64_t, const Rule& rule) { return number_type("integer", rule); }
-std::string type_of(double, const Rule& rule) { return number_type("number", rule); }
+std::string type_of(int64_t, const Rule& rule) { return with_unit("integer", rule); }
+std::string type_of(double, const Rule& rule) { return with_unit("number", rule); }
 std::string type_of(bool, const Rule&) { return "true or false"; }
 std::string type_of(const std::string&, const Rule& rule) {
-  return rule.words.empty() ? "text" : join(rule.words, " | ");
+  return rule.words.empty() ? "text" : "one of " + join(rule.words, " | ");
 }
 std::string type_of(const std::vector<double>&, const Rule& rule) {
-  const std::string type = "list of " + std::to_string(rule.length) + " numbers";
-  return number_type(type.c_str(), rule, ", each ");
+  return with_unit("list of " + std::to_string(rule.length) + " numbers", rule, ", each ");
 }
 std::string type_of(const std::vector<std::string>&, const Rule&) { return "list of texts"; }
 std::string type_of(const std::map<std::string, double>&, const Rule& rule) {
-  return number_type("mapping of names to numbers", rule, ", each ");
+  return with_unit("mapping of names to numbers", rule, ", each ");
 }
 template <typename T>
 std::string type_of(const std::optional<T>&, const Rule& rule) {
   return type_of(T{}, rule);
 }
 
-/// "integer, at least 1, or auto = num_attention_heads".
+/// "integer [heads], at least 1, or auto = num_attention_heads".
 template <typename T>
 std::string allowed(const T& value, const Rule& rule) {
   std::string text = type_of(value, rule);
@@ -106,8 +107,9 @@ class HelpWriter {
 
 std::string config_help() {
   std::string help =
-      "Every key of CONFIG.yaml with its default and, in brackets, what it takes. Only what\n"
-      "differs from the default need be written; `--set key=value` takes the same names.\n\n"
+      "Every key of CONFIG.yaml: its default and, in brackets, its type, its [unit] and what it\n"
+      "takes. Only what differs from the default need be written; `--set key=value` takes the\n"
+      "same names.\n\n"
       "extends: FILE    A config that this one lays its keys upon; relative to this file.\n";
   HelpWriter writer("", help);
   const RunConfig defaults;

@@ -26,7 +26,7 @@ void describe(Visitor& visit, Section& run) {
 template <typename Visitor, SectionOf<DataSource> Section>
 void describe(Visitor& visit, Section& source) {
   visit("path", source.path, anything(), "Folder that `switchyard prepare` wrote.");
-  visit("weight", source.weight, above(0),
+  visit("weight", source.weight, above(0).in("relative share"),
         "Share of the samples that come from here, relative to the other sources' weights.");
   visit("name", source.name, anything(),
         "Name in messages and metrics; empty: the name in the folder's meta.json.");
@@ -36,7 +36,7 @@ template <typename Visitor, SectionOf<DataConfig> Section>
 void describe(Visitor& visit, Section& data) {
   visit.list("path", data.path,
              "The training data: a folder, or a blend as a list of {path, weight, name}.");
-  visit("sequence_length", data.sequence_length, count(1),
+  visit("sequence_length", data.sequence_length, count(1).in("tokens"),
         "Tokens per sample. Activation memory grows in proportion, attention's work with the "
         "square.");
   visit("mask_documents", data.mask_documents, anything(),
@@ -48,30 +48,34 @@ void describe(Visitor& visit, Section& scaling) {
   visit("type", scaling.type, one_of({"none", "linear", "llama3"}),
         "How the rotary frequencies are stretched: all by the factor (linear), or the low ones "
         "alone (Llama 3.1).");
-  visit("factor", scaling.factor, at_least(1), "How far they are stretched.");
-  visit("low_freq_factor", scaling.low_freq_factor, above(0),
+  visit("factor", scaling.factor, at_least(1).in("times"), "How far they are stretched.");
+  visit("low_freq_factor", scaling.low_freq_factor, above(0).in("times"),
         "llama3: waves longer than original_max_position_embeddings / this are stretched in full.");
-  visit("high_freq_factor", scaling.high_freq_factor, above(0),
+  visit("high_freq_factor", scaling.high_freq_factor, above(0).in("times"),
         "llama3: waves shorter than original_max_position_embeddings / this are left alone.");
-  visit("original_max_position_embeddings", scaling.original_max_position_embeddings, count(1),
-        "llama3: positions that the model was first trained on.");
+  visit("original_max_position_embeddings", scaling.original_max_position_embeddings,
+        count(1).in("tokens"), "llama3: positions that the model was first trained on.");
 }
 
 template <typename Visitor, SectionOf<ModelConfig> Section>
 void describe(Visitor& visit, Section& model) {
-  visit("vocab_size", model.vocab_size, count(1).or_auto("the data's, padded to a multiple of 64"),
+  visit("vocab_size", model.vocab_size,
+        count(1).in("tokens").or_auto("the data's, padded to a multiple of 64"),
         "Rows of the embedding table. May be larger than the data's vocabulary, not smaller.");
-  visit("hidden_size", model.hidden_size, count(1),
+  visit("hidden_size", model.hidden_size, count(1).in("features"),
         "Width of the residual stream. Multiples of 64 run fastest.");
-  visit("num_hidden_layers", model.num_hidden_layers, between(1, 100000), "Decoder layers.");
-  visit("num_attention_heads", model.num_attention_heads, count(1),
+  visit("num_hidden_layers", model.num_hidden_layers, between(1, 100000).in("layers"),
+        "Decoder layers.");
+  visit("num_attention_heads", model.num_attention_heads, count(1).in("heads"),
         "Query heads of each attention.");
-  visit("num_key_value_heads", model.num_key_value_heads, count(1).or_auto("num_attention_heads"),
+  visit("num_key_value_heads", model.num_key_value_heads,
+        count(1).in("heads").or_auto("num_attention_heads"),
         "Key and value heads; must divide num_attention_heads. Fewer shrink the cache of "
         "generation (grouped-query attention).");
-  visit("head_dim", model.head_dim, count(1).or_auto("hidden_size / num_attention_heads"),
+  visit("head_dim", model.head_dim,
+        count(1).in("features").or_auto("hidden_size / num_attention_heads"),
         "Width of one head; even, because RoPE turns pairs.");
-  visit("intermediate_size", model.intermediate_size, count(1),
+  visit("intermediate_size", model.intermediate_size, count(1).in("features"),
         "Inner width of the dense layers' feed-forward. Experts have "
         "moe.expert_intermediate_size.");
   visit("ffn", model.ffn, one_of({"swiglu", "geglu", "gelu", "relu"}),
@@ -83,12 +87,12 @@ void describe(Visitor& visit, Section& model) {
   visit("rope_theta", model.rope_theta, above(0),
         "Base of the rotary position embedding; larger reaches further.");
   visit("partial_rotary_factor", model.partial_rotary_factor,
-        Rule{.min = 0, .max = 1, .min_open = true},
+        Rule{.min = 0, .max = 1, .min_open = true}.in("share"),
         "Share of each head that is rotated; the rest has no position (GLM-4: 0.5).");
   visit.section("rope_scaling", model.rope_scaling,
                 "Stretches the rotary position embedding over longer sequences than it was "
                 "trained on.");
-  visit("sliding_window", model.sliding_window, count(1).or_null("no window"),
+  visit("sliding_window", model.sliding_window, count(1).in("tokens").or_null("no window"),
         "Positions that a token attends to, itself included (Mistral).");
   visit("rms_norm_eps", model.rms_norm_eps, above(0), "Added to the mean square inside RMSNorm.");
   visit("qk_norm", model.qk_norm, one_of({"none", "head", "full"}),
@@ -104,22 +108,23 @@ void describe(Visitor& visit, Section& model) {
 
 template <typename Visitor, SectionOf<NoisyTopKConfig> Section>
 void describe(Visitor& visit, Section& noisy) {
-  visit("noise_eps", noisy.noise_eps, at_least(0),
+  visit("noise_eps", noisy.noise_eps, at_least(0).in("logits"),
         "Least standard deviation of the learned noise on the logits.");
-  visit("groups", noisy.groups, count(1),
+  visit("groups", noisy.groups, count(1).in("groups"),
         "First level of a hierarchical mixture: groups of experts, each with a gate of its own. "
         "1: flat.");
-  visit("groups_per_token", noisy.groups_per_token, count(1),
+  visit("groups_per_token", noisy.groups_per_token, count(1).in("groups"),
         "Hierarchical: groups that a token goes to; in each it takes moe.top_k / this experts.");
 }
 
 template <typename Visitor, SectionOf<ExpertChoiceConfig> Section>
 void describe(Visitor& visit, Section& choice) {
-  visit("capacity_factor", choice.capacity_factor, above(0).or_null("moe.top_k"),
+  visit("capacity_factor", choice.capacity_factor,
+        above(0).in("experts per token").or_null("moe.top_k"),
         "Experts per token on average: each expert takes this * tokens / experts of a routing "
         "group.");
-  visit("max_experts_per_token", choice.max_experts_per_token, count(1).or_null("any number"),
-        "Most experts that may take one token.");
+  visit("max_experts_per_token", choice.max_experts_per_token,
+        count(1).in("experts").or_null("any number"), "Most experts that may take one token.");
 }
 
 template <typename Visitor, SectionOf<BaseConfig> Section>
@@ -131,7 +136,8 @@ void describe(Visitor& visit, Section& base) {
 
 template <typename Visitor, SectionOf<SinkhornConfig> Section>
 void describe(Visitor& visit, Section& sinkhorn) {
-  visit("iterations", sinkhorn.iterations, count(1), "Rounds of normalising rows and columns.");
+  visit("iterations", sinkhorn.iterations, count(1).in("rounds"),
+        "Rounds of normalising rows and columns.");
 }
 
 template <typename Visitor, SectionOf<ReinforceConfig> Section>
@@ -146,7 +152,7 @@ void describe(Visitor& visit, Section& hash) {
   visit("method", hash.method, one_of({"random", "balanced", "bigram", "previous", "position"}),
         "What is hashed: the token; the token, with frequent ones spread over the experts; the "
         "token and the one before; the one before; or the position.");
-  visit("parts", hash.parts, count(1),
+  visit("parts", hash.parts, count(1).in("parts"),
         "MultiHash: the experts are split into so many parts, each with a hash of its own that "
         "chooses one expert. Must be moe.top_k.");
 }
@@ -162,7 +168,8 @@ void describe(Visitor& visit, Section& dselect) {
 template <typename Visitor, SectionOf<SparseOtConfig> Section>
 void describe(Visitor& visit, Section& sparse_ot) {
   visit("gamma", sparse_ot.gamma, above(0), "Weight of the plan's quadratic penalty.");
-  visit("iterations", sparse_ot.iterations, count(1), "Adam steps on the dual variables.");
+  visit("iterations", sparse_ot.iterations, count(1).in("steps"),
+        "Adam steps on the dual variables.");
   visit("lr", sparse_ot.lr, above(0), "Their learning rate.");
   visit("limit", sparse_ot.limit, one_of({"expert", "token"}),
         "Whose nonzeros are limited: an expert takes so many tokens, or a token so many experts.");
@@ -172,7 +179,7 @@ void describe(Visitor& visit, Section& sparse_ot) {
 
 template <typename Visitor, SectionOf<RecurrentConfig> Section>
 void describe(Visitor& visit, Section& recurrent) {
-  visit("hidden_size", recurrent.hidden_size, count(1),
+  visit("hidden_size", recurrent.hidden_size, count(1).in("features"),
         "Width of the recurrent state that a token carries from layer to layer.");
 }
 
@@ -191,14 +198,15 @@ template <typename Visitor, SectionOf<DenseTrainingConfig> Section>
 void describe(Visitor& visit, Section& dense) {
   visit("inference", dense.inference, one_of({"top_k", "threshold", "all"}),
         "Experts in evaluation and generation: the best top_k, those above a threshold, or all.");
-  visit("threshold", dense.threshold, between(0, 1),
+  visit("threshold", dense.threshold, between(0, 1).in("probability"),
         "inference threshold: least probability of an expert that is used.");
 }
 
 template <typename Visitor, SectionOf<SequenceConfig> Section>
 void describe(Visitor& visit, Section& sequence) {
-  visit("clusters", sequence.clusters, count(1), "Domains that have an embedding.");
-  visit("embedding_size", sequence.embedding_size, count(1), "Width of a cluster's embedding.");
+  visit("clusters", sequence.clusters, count(1).in("clusters"), "Domains that have an embedding.");
+  visit("embedding_size", sequence.embedding_size, count(1).in("features"),
+        "Width of a cluster's embedding.");
   visit("temperature", sequence.temperature, above(0),
         "Divides the logits: lower decides more sharply.");
 }
@@ -217,15 +225,15 @@ void describe(Visitor& visit, Section& router) {
   visit("normalize", router.normalize, anything(),
         "Make the weights of a token's K experts sum to 1 (topk, group_limited, attention and "
         "recurrent).");
-  visit("scaling_factor", router.scaling_factor, above(0),
+  visit("scaling_factor", router.scaling_factor, above(0).in("times"),
         "Multiplies the experts' weights after normalizing (DeepSeek-V3: 2.5). Not with gshard.");
   visit("jitter_eps", router.jitter_eps, share_below(1),
         "The router's input is multiplied by uniform draws from 1-eps to 1+eps in training "
         "(Switch: 0.01). 0: off.");
-  visit("noise_std", router.noise_std, at_least(0),
+  visit("noise_std", router.noise_std, at_least(0).in("logits"),
         "Standard deviation of normal noise on the logits in training (V-MoE: 1 / num_experts). "
         "0: off.");
-  visit("logit_normalization", router.logit_normalization, at_least(0),
+  visit("logit_normalization", router.logit_normalization, at_least(0).in("logits"),
         "A token's logits are brought to mean 0 and this standard deviation (Skywork: 1). 0: off.");
   visit("expert_dropout", router.expert_dropout, share_below(1),
         "Share of the experts that a token cannot choose in training (sigma-MoE: 0.1).");
@@ -234,19 +242,20 @@ void describe(Visitor& visit, Section& router) {
         "best of an input with dropout.");
   visit("input_dropout", router.input_dropout, share_below(1),
         "switch: the share that exploration input_dropout drops.");
-  visit("reroute_choices", router.reroute_choices, count(0),
+  visit("reroute_choices", router.reroute_choices, count(0).in("experts"),
         "Next best experts that are tried for a token whose expert is full (no token left "
         "behind: 4). Needs a capacity. 0: off.");
   visit("selection_bias", router.selection_bias, anything(),
         "Balance without a loss: a bias per expert, added for the choice only and moved after "
         "each step towards even load. Set moe.balance to [] with it, or its coef low. Not with "
         "gshard.");
-  visit("bias_update_rate", router.bias_update_rate, at_least(0),
+  visit("bias_update_rate", router.bias_update_rate, at_least(0).in("per step"),
         "How far selection_bias moves in a step.");
-  visit("n_group", router.n_group, count(1),
+  visit("n_group", router.n_group, count(1).in("groups"),
         "Experts are split into so many groups, of which topk_group are searched. 1: off. Not "
         "with gshard.");
-  visit("topk_group", router.topk_group, count(1), "Groups that a token may choose from.");
+  visit("topk_group", router.topk_group, count(1).in("groups"),
+        "Groups that a token may choose from.");
   visit("group_score", router.group_score, one_of({"max", "top2_sum"}),
         "A group's score: its best expert's (DeepSeek-V2) or the sum of its two best "
         "(DeepSeek-V3).");
@@ -255,7 +264,7 @@ void describe(Visitor& visit, Section& router) {
         "gshard: whether the second expert is used: always, never, with a probability of twice "
         "its weight (in evaluation always), above second_threshold, or drawn from the "
         "probabilities.");
-  visit("second_threshold", router.second_threshold, between(0, 1),
+  visit("second_threshold", router.second_threshold, between(0, 1).in("share"),
         "gshard: the least weight of a second expert under policy threshold.");
   visit("normalize_gate", router.normalize_gate, one_of({"before_drop", "after_drop"}),
         "gshard: make the two weights sum to 1 before or after tokens over capacity are "
@@ -280,10 +289,10 @@ void describe(Visitor& visit, Section& router) {
 
 template <typename Visitor, SectionOf<CapacityConfig> Section>
 void describe(Visitor& visit, Section& capacity) {
-  visit("factor", capacity.factor, above(0).or_null("dropless"),
+  visit("factor", capacity.factor, above(0).in("even loads").or_null("dropless"),
         "Slots per expert in training, relative to an even load. 1.0 to 2.0 bounds memory and "
         "drops the overflow.");
-  visit("eval_factor", capacity.eval_factor, above(0).or_null("dropless"),
+  visit("eval_factor", capacity.eval_factor, above(0).in("even loads").or_null("dropless"),
         "The same in evaluation and generation.");
   visit("scope", capacity.scope, one_of({"group", "rank"}),
         "What the slots are counted over: a routing group (moe.group_sequences), or all tokens "
@@ -294,17 +303,17 @@ void describe(Visitor& visit, Section& capacity) {
         "tokens whose best choice (or all choices together) is more probable, or a draw. All but "
         "position look at later tokens and need "
         "moe.allow_noncausal. gshard always takes choice.");
-  visit("device_factor", capacity.device_factor, above(0).or_null("no budget"),
+  visit("device_factor", capacity.device_factor, above(0).in("even loads").or_null("no budget"),
         "Slots of each of the router.n_group groups of experts together, relative to an even "
         "load, in training: over it, the least probable choices are dropped (DeepSeek-V2: 1.0).");
-  visit("protected_fraction", capacity.protected_fraction, between(0, 1),
+  visit("protected_fraction", capacity.protected_fraction, between(0, 1).in("share"),
         "device_factor: share of the sequences that it never drops from (DeepSeek-V2: 0.1).");
   visit("round", capacity.round, one_of({"ceil", "floor", "nearest"}),
         "How factor * K * tokens / experts becomes a whole number of slots.");
   visit("counts_k", capacity.counts_k, anything(),
         "Whether the K of top_k is in that product; Switch and mesh-tensorflow leave it out.");
-  visit("min", capacity.min, count(0), "Least slots per expert.");
-  visit("multiple_of", capacity.multiple_of, count(1),
+  visit("min", capacity.min, count(0).in("slots"), "Least slots per expert.");
+  visit("multiple_of", capacity.multiple_of, count(1).in("slots"),
         "Slots are rounded up to a multiple of this.");
 }
 
@@ -332,10 +341,10 @@ void describe(Visitor& visit, Section& balance) {
         "micro-step, which depends on the layout.");
   visit("layer_reduce", balance.layer_reduce, one_of({"mean", "sum"}),
         "Over the MoE layers. hf ignores it.");
-  visit("threshold", balance.threshold, at_least(0),
+  visit("threshold", balance.threshold, at_least(0).in("nats"),
         "global_entropy: the entropy in nats from which on the loss is 0, ln of the experts that "
         "are enough (LIMoE). 0: always at work.");
-  visit("domain", balance.domain, count(0).or_null("all tokens"),
+  visit("domain", balance.domain, count(0).in("index of a source").or_null("all tokens"),
         "Only tokens of this source of data.path, counted from 0 (LIMoE's modalities).");
   visit.section("adaptive", balance.adaptive,
                 "A coefficient per layer that follows the share of dropped tokens (Skywork-MoE).");
@@ -349,8 +358,9 @@ void describe(Visitor& visit, Section& z_loss) {
 
 template <typename Visitor, SectionOf<SharedExpertsConfig> Section>
 void describe(Visitor& visit, Section& shared) {
-  visit("num", shared.num, count(0), "Experts that every token passes. 0: none.");
-  visit("intermediate_size", shared.intermediate_size, count(1), "Inner width of each.");
+  visit("num", shared.num, count(0).in("experts"), "Experts that every token passes. 0: none.");
+  visit("intermediate_size", shared.intermediate_size, count(1).in("features"),
+        "Inner width of each.");
   visit("gated", shared.gated, anything(),
         "Multiply their output by a sigmoid gate of the token (Qwen2-MoE).");
 }
@@ -361,9 +371,9 @@ void describe(Visitor& visit, Section& moe) {
                "Decoder layers whose feed-forward is a mixture of experts: all, none, every:N "
                "(layers N-1, 2N-1, ...), last:N, or a list of indices from 0. The others are "
                "dense.");
-  visit("num_experts", moe.num_experts, count(1), "Experts of each MoE layer.");
-  visit("top_k", moe.top_k, count(1), "Experts per token.");
-  visit("expert_intermediate_size", moe.expert_intermediate_size, count(1),
+  visit("num_experts", moe.num_experts, count(1).in("experts"), "Experts of each MoE layer.");
+  visit("top_k", moe.top_k, count(1).in("experts"), "Experts per token.");
+  visit("expert_intermediate_size", moe.expert_intermediate_size, count(1).in("features"),
         "Inner width of one expert.");
   visit("allow_noncausal", moe.allow_noncausal, anything(),
         "Permit routing in which later tokens decide about earlier ones. Generation then differs "
@@ -373,7 +383,7 @@ void describe(Visitor& visit, Section& moe) {
   visit("expert_init", moe.expert_init, one_of({"independent", "identical", "zero_output"}),
         "How experts start: each with draws of its own, all alike (V-MoE), or with an output of "
         "zero (BASE).");
-  visit("group_sequences", moe.group_sequences, count(1),
+  visit("group_sequences", moe.group_sequences, count(1).in("samples"),
         "Consecutive sequences that form a routing group: the unit of capacity and of the "
         "balance loss. Must divide train.micro_batch_size.");
   visit.section("router", moe.router, "How a token's experts are chosen and weighted.");
@@ -385,7 +395,7 @@ void describe(Visitor& visit, Section& moe) {
 
 template <typename Visitor, SectionOf<ParallelConfig> Section>
 void describe(Visitor& visit, Section& parallel) {
-  visit("expert", parallel.expert, count(1),
+  visit("expert", parallel.expert, count(1).in("ranks"),
         "Ranks that share one set of experts. Must divide moe.num_experts and the number of "
         "ranks. More saves memory and sends tokens over the network.");
   visit("order", parallel.order, one_of({"expert_inner", "data_inner"}),
@@ -405,26 +415,26 @@ void describe(Visitor& visit, Section& schedule) {
   visit("type", schedule.type, one_of({"constant", "linear", "cosine", "wsd", "inverse_sqrt"}),
         "The learning rate's course after warm-up. wsd: constant, then down over the last "
         "decay_fraction of the steps.");
-  visit("warmup_steps", schedule.warmup_steps, at_least(0),
+  visit("warmup_steps", schedule.warmup_steps, at_least(0).in("steps"),
         "Steps in which the learning rate rises from 0 to optim.lr.");
-  visit("min_lr_ratio", schedule.min_lr_ratio, between(0, 1),
+  visit("min_lr_ratio", schedule.min_lr_ratio, between(0, 1).in("share of optim.lr"),
         "The last learning rate, as a share of optim.lr.");
-  visit("decay_fraction", schedule.decay_fraction, between(0, 1),
+  visit("decay_fraction", schedule.decay_fraction, between(0, 1).in("share of train.steps"),
         "wsd: the share of train.steps in which the learning rate falls.");
 }
 
 template <typename Visitor, SectionOf<OptimConfig> Section>
 void describe(Visitor& visit, Section& optim) {
   visit("type", optim.type, one_of({"adamw"}), "The optimizer.");
-  visit("lr", optim.lr, at_least(0), "Peak learning rate.");
+  visit("lr", optim.lr, at_least(0).in("per step"), "Peak learning rate.");
   visit("betas", optim.betas, share_below(1).times(2),
         "AdamW's decay of the first and of the second moment.");
   visit("eps", optim.eps, above(0), "AdamW's epsilon.");
-  visit("weight_decay", optim.weight_decay, at_least(0),
+  visit("weight_decay", optim.weight_decay, at_least(0).in("times lr"),
         "Decoupled weight decay, of matrices only.");
   visit("grad_clip", optim.grad_clip, at_least(0),
         "Largest norm of the whole gradient. 0: no clipping.");
-  visit("lr_scale", optim.lr_scale, at_least(0),
+  visit("lr_scale", optim.lr_scale, at_least(0).in("times"),
         "Factors on the learning rate by parameter name, where * stands for any text: "
         "{\"*.mlp.gate.*\": 0.1}.");
   visit.section("schedule", optim.schedule, "The learning rate over the steps.");
@@ -435,27 +445,29 @@ void describe(Visitor& visit, Section& spike) {
   visit("action", spike.action, one_of({"none", "skip", "rollback"}),
         "What follows: nothing; leave the update out; or go back to the last checkpoint and leave "
         "out the samples from there to behind the spike.");
-  visit("window", spike.window, at_least(8),
+  visit("window", spike.window, at_least(8).in("steps"),
         "Last steps whose mean and deviation are the measure; half of them must be there.");
-  visit("sigmas", spike.sigmas, above(0), "Deviations above the mean that make a spike.");
-  visit("skip_steps", spike.skip_steps, at_least(0),
+  visit("sigmas", spike.sigmas, above(0).in("standard deviations"),
+        "Deviations above the mean that make a spike.");
+  visit("skip_steps", spike.skip_steps, at_least(0).in("steps"),
         "Steps' worth of samples behind the spike that a rollback leaves out too.");
 }
 
 template <typename Visitor, SectionOf<TrainConfig> Section>
 void describe(Visitor& visit, Section& train) {
-  visit("steps", train.steps, at_least(0), "Optimizer steps of the whole run.");
+  visit("steps", train.steps, at_least(0).in("steps"), "Optimizer steps of the whole run.");
   visit("device", train.device,
         one_of({"cpu"}).refuse("cuda",
                                "needs a binary with CUDA: looked for the CUDA backend in this one "
                                "and found only cpu; use cpu"),
         "What computes.");
-  visit("threads", train.threads, count(1).or_auto("cores / ranks on this host"),
+  visit("threads", train.threads,
+        count(1).in("threads per rank").or_auto("cores / ranks on this host"),
         "Processor threads per rank.");
-  visit("global_batch_size", train.global_batch_size, count(1),
+  visit("global_batch_size", train.global_batch_size, count(1).in("samples"),
         "Samples per optimizer step, over all ranks. A multiple of ranks * micro_batch_size; the "
         "rest is accumulation.");
-  visit("micro_batch_size", train.micro_batch_size, count(1),
+  visit("micro_batch_size", train.micro_batch_size, count(1).in("samples"),
         "Samples that one rank computes at a time. Changes speed and memory, not the result.");
   visit("precision", train.precision, one_of({"auto", "fp32", "bf16"}),
         "Arithmetic of the matrix products; auto: bf16 where the processor or GPU has it.");
@@ -464,26 +476,27 @@ void describe(Visitor& visit, Section& train) {
             .refuse("selective", "is not built yet; use none")
             .refuse("full", "is not built yet; use none"),
         "Activations that are computed again in backward instead of kept.");
-  visit("eval_interval", train.eval_interval, at_least(0), "Steps between evaluations. 0: none.");
-  visit("eval_batches", train.eval_batches, count(1),
+  visit("eval_interval", train.eval_interval, at_least(0).in("steps"),
+        "Steps between evaluations. 0: none.");
+  visit("eval_batches", train.eval_batches, count(1).in("global batches"),
         "Global batches per evaluation during training.");
-  visit("log_interval", train.log_interval, at_least(0),
+  visit("log_interval", train.log_interval, at_least(0).in("steps"),
         "Steps between lines of metrics.jsonl and of the console. 0: none.");
   visit("freeze", train.freeze, anything(),
         "Names of parameters that are not trained, where * stands for any text: "
         "[\"model.embed_tokens.*\"].");
-  visit("max_skipped_steps", train.max_skipped_steps, at_least(0),
+  visit("max_skipped_steps", train.max_skipped_steps, at_least(0).in("steps"),
         "Steps with a non-finite gradient that are skipped before the run stops (exit 86).");
-  visit("check_replicas_interval", train.check_replicas_interval, at_least(0),
+  visit("check_replicas_interval", train.check_replicas_interval, at_least(0).in("steps"),
         "Steps between comparisons of the replicated weights over the ranks. 0: none.");
   visit.section("spike", train.spike, "Steps whose loss or gradient norm jumps.");
 }
 
 template <typename Visitor, SectionOf<CheckpointConfig> Section>
 void describe(Visitor& visit, Section& checkpoint) {
-  visit("interval", checkpoint.interval, at_least(0),
+  visit("interval", checkpoint.interval, at_least(0).in("steps"),
         "Steps between saves; the last step also saves. 0: never.");
-  visit("keep", checkpoint.keep, count(1), "Newest checkpoints that are kept.");
+  visit("keep", checkpoint.keep, count(1).in("checkpoints"), "Newest checkpoints that are kept.");
   visit("async", checkpoint.async, anything(),
         "Copy what is saved to memory and write it while training goes on: one more copy of this "
         "rank's state. Off: training waits for the disk.");
@@ -501,11 +514,11 @@ void describe(Visitor& visit, Section& checkpoint) {
 
 template <typename Visitor, SectionOf<WatchdogConfig> Section>
 void describe(Visitor& visit, Section& watchdog) {
-  visit("timeout_seconds", watchdog.timeout_seconds, count(0),
+  visit("timeout_seconds", watchdog.timeout_seconds, count(0).in("seconds"),
         "End the job (code 75) when a rank has made no progress for so long: no phase, step or "
         "collective began or ended. Above the longest of them: the slowest rank's forward or "
         "backward, and a pause of the file system while data is read. 0: never.");
-  visit("save_timeout_seconds", watchdog.save_timeout_seconds, count(0),
+  visit("save_timeout_seconds", watchdog.save_timeout_seconds, count(0).in("seconds"),
         "The same while a checkpoint is saved or loaded. 0: never.");
 }
 

@@ -10,19 +10,28 @@
 namespace switchyard {
 namespace {
 
+template <typename T>
+std::vector<std::string> words_of(const T&, const Rule& rule) {
+  std::vector<std::string> words(rule.words.begin(), rule.words.end());
+  if constexpr (std::is_same_v<T, bool>) words = {"true", "false"};
+  if (!rule.auto_means.empty()) words.emplace_back("auto");
+  if (!rule.null_means.empty()) words.emplace_back("null");
+  return words;
+}
+
 class KeyCollector {
  public:
   KeyCollector(std::string section, std::vector<Key>& keys)
       : section_(std::move(section)), keys_(keys) {}
 
   template <typename T>
-  void operator()(std::string_view name, const T&, const Rule&, std::string_view) {
-    keys_.push_back({section_, std::string(name)});
+  void operator()(std::string_view name, const T& value, const Rule& rule, std::string_view) {
+    keys_.push_back({section_, std::string(name), words_of(value, rule)});
   }
 
   template <typename Section>
   void section(std::string_view name, const Section& value, std::string_view) {
-    keys_.push_back({section_, std::string(name)});
+    keys_.push_back({section_, std::string(name), {}, /*holds_keys=*/true});
     KeyCollector inner(keys_.back().path(), keys_);
     describe(inner, value);
   }
@@ -33,7 +42,7 @@ class KeyCollector {
   }
 
   void layers(std::string_view name, const std::string&, std::string_view) {
-    keys_.push_back({section_, std::string(name)});
+    keys_.push_back({section_, std::string(name), {"all", "none", "every:", "last:"}});
   }
 
  private:

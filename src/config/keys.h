@@ -12,6 +12,8 @@ namespace switchyard {
 struct Key {
   std::string section;  // "" at the top
   std::string name;
+  std::vector<std::string> words = {};  // what it takes, where that is a choice
+  bool holds_keys = false;              // a section
 
   std::string path() const { return join_key(section, name); }
 };

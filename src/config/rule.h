@@ -27,8 +27,13 @@ struct Rule {
   std::vector<Refusal> refusals = {};
   std::string_view auto_means = {};  // not empty: `auto` is allowed, and means this
   std::string_view null_means = {};  // not empty: `null` is allowed, and means this
+  std::string_view unit = {};        // what is counted or measured; empty: a plain number
   size_t length = 0;                 // of a list; 0: any
 
+  Rule in(std::string_view name) && {
+    unit = name;
+    return std::move(*this);
+  }
   Rule or_auto(std::string_view meaning) && {
     auto_means = meaning;
     return std::move(*this);
@@ -55,7 +60,9 @@ inline Rule anything() { return {}; }
 inline Rule at_least(double min) { return {.min = min}; }
 inline Rule above(double min) { return {.min = min, .min_open = true}; }
 inline Rule between(double min, double max) { return {.min = min, .max = max}; }
-inline Rule share_below(double max) { return {.min = 0, .max = max, .max_open = true}; }
+inline Rule share_below(double max) {
+  return {.min = 0, .max = max, .max_open = true, .unit = "share"};
+}
 inline Rule one_of(std::vector<std::string_view> words) { return {.words = std::move(words)}; }
 
 /// Counts that are multiplied with each other stay below 2^31.
