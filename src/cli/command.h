@@ -25,6 +25,7 @@ struct Command {
 ExitCode run_command(int argc, char** argv, const Runtime& runtime);
 
 // One per file of this folder: declares the flags and returns what to run.
+Command add_completion(CLI::App& app);
 Command add_diff(CLI::App& app);
 Command add_eval(CLI::App& app);
 Command add_export(CLI::App& app);
@@ -32,6 +33,7 @@ Command add_gc(CLI::App& app);
 Command add_generate(CLI::App& app);
 Command add_import(CLI::App& app);
 Command add_inspect(CLI::App& app);
+Command add_man(CLI::App& app);
 Command add_parity(CLI::App& app);
 Command add_parity_worker(CLI::App& app);
 Command add_plan(CLI::App& app);

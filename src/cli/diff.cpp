@@ -133,11 +133,16 @@ Command add_diff(CLI::App& app) {
   CLI::App* command = app.add_subcommand(
       "diff", "Compare two checkpoints bit by bit, of any layouts; exit code 1 when they differ");
   command->add_option("first", flags->first, "A step-... folder or a run folder (its latest)")
+      ->type_name("CHECKPOINT")
       ->required();
-  command->add_option("second", flags->second, "The same")->required();
+  command->add_option("second", flags->second, "The one it is held against")
+      ->type_name("CHECKPOINT")
+      ->required();
   command->add_flag("--json", flags->json, "One JSON object on stdout");
   command->footer(
-      "Ranks share the reading. Example: switchyard diff runs/a/checkpoints/step-00000100 runs/b");
+      "Ranks share the reading under mpirun.\n"
+      "Example: switchyard diff runs/a/checkpoints/step-00000100 runs/b\n"
+      "Example: mpirun -n 4 switchyard diff runs/a runs/b --json");
   return {command, [flags](const Runtime& runtime) { return run_diff(*flags, runtime); }};
 }
 

@@ -58,22 +58,35 @@ Command add_eval(CLI::App& app) {
   command
       ->add_option("--checkpoint", flags->checkpoint,
                    "A step-... folder, a run folder (its latest) or a Hugging Face folder")
+      ->type_name("CHECKPOINT")
       ->required();
-  command->add_option("--data", flags->data, "Folder that `prepare` made")->required();
-  command->add_option("--split", flags->split, "val (default) or train");
-  command->add_option("--sequence-length", flags->sequence_length,
-                      "Tokens per sequence (default: the run's)");
-  command->add_option("--batches", flags->batches,
-                      "Global batches to read (default: the whole split)");
-  command->add_option("--domain", flags->domain,
-                      "Which domain the text is of, where the router chooses by it: name or index "
-                      "of a source of the run's data.path");
-  command->add_option("--precision", flags->precision, "fp32 (default), bf16 or auto");
+  command->add_option("--data", flags->data, "Folder that `prepare` made")
+      ->type_name("FOLDER")
+      ->required();
+  command->add_option("--split", flags->split, "Which part of the data")
+      ->type_name("val|train")
+      ->capture_default_str();
+  command->add_option("--sequence-length", flags->sequence_length, "Tokens per sequence")
+      ->type_name("TOKENS")
+      ->default_str("the run's data.sequence_length");
+  command->add_option("--batches", flags->batches, "Global batches to read, from the split's start")
+      ->type_name("BATCHES")
+      ->default_str("the whole split");
+  command
+      ->add_option("--domain", flags->domain,
+                   "Which domain the text is of, where the router chooses by it: name or index of "
+                   "a source of the run's data.path")
+      ->type_name("NAME");
+  command->add_option("--precision", flags->precision, "Arithmetic of the matrix products")
+      ->type_name("fp32|bf16|auto")
+      ->capture_default_str();
   command->add_flag("--json", flags->json, "One JSON object on stdout");
   command->add_flag("--allow-noncausal", flags->allow_noncausal,
                     "Run a model whose router or capacity looks at later tokens, too");
   command->footer(
-      "Example: mpirun -n 2 switchyard eval --checkpoint runs/quickstart --data data/quickstart");
+      "Example: switchyard eval --checkpoint runs/quickstart --data data/quickstart\n"
+      "Example: mpirun -n 2 switchyard eval --checkpoint runs/quickstart --data data/quickstart "
+      "--split train --batches 8 --json");
   return {command, [flags](const Runtime& runtime) { return run_eval(*flags, runtime); }};
 }
 

@@ -15,9 +15,9 @@ struct ExportFlags {
   std::string checkpoint, format = "auto", out, dtype, shard_size = "5GB";
 };
 
-std::string words_of_families() {
+std::string words_of_families(const std::string& separator) {
   std::string words;
-  for (const std::string& word : family_words()) words += ", " + word;
+  for (const std::string& word : family_words()) words += separator + word;
   return words;
 }
 
@@ -26,7 +26,7 @@ std::optional<Family> parse_format(const std::string& word) {
   if (word == "auto") return std::nullopt;
   const std::optional<Family> family = parse_family(word);
   if (!family) {
-    throw ConfigError("--format: `" + word + "` is not one of auto" + words_of_families());
+    throw ConfigError("--format: `" + word + "` is not one of auto" + words_of_families(", "));
   }
   return family;
 }
@@ -94,16 +94,29 @@ Command add_export(CLI::App& app) {
   command
       ->add_option("--checkpoint", flags->checkpoint,
                    "A step-... folder, a run folder (its latest) or a Hugging Face folder")
+      ->type_name("CHECKPOINT")
       ->required();
-  command->add_option("--format", flags->format,
-                      "auto (default: the family that was imported, else the first that can "
-                      "express the model)" +
-                          words_of_families());
-  command->add_option("--out", flags->out, "The folder to make; it must not exist")->required();
-  command->add_option("--dtype", flags->dtype, "bf16 or fp32 (default: as the weights are stored)");
-  command->add_option("--shard-size", flags->shard_size,
-                      "Most bytes of tensors in one file (default: 5GB)");
-  command->footer("Example: switchyard export --checkpoint runs/quickstart --out hf/quickstart");
+  command
+      ->add_option("--format", flags->format,
+                   "The family to write; auto: the one that was imported, else the first that can "
+                   "express the model")
+      ->type_name("auto" + words_of_families("|"))
+      ->capture_default_str();
+  command->add_option("--out", flags->out, "The folder to make; it must not exist")
+      ->type_name("FOLDER")
+      ->required();
+  command->add_option("--dtype", flags->dtype, "Type of the weights")
+      ->type_name("bf16|fp32")
+      ->default_str("as they are stored");
+  command
+      ->add_option("--shard-size", flags->shard_size,
+                   "Most bytes of tensors in one file, with a unit: B, KB, MB, GB, KiB, MiB, GiB")
+      ->type_name("BYTES")
+      ->capture_default_str();
+  command->footer(
+      "Example: switchyard export --checkpoint runs/quickstart --out hf/quickstart\n"
+      "Example: switchyard export --checkpoint runs/quickstart --format qwen3_moe --dtype bf16 "
+      "--shard-size 500MB --out hf/small");
   return {command, [flags](const Runtime& runtime) { return run_export(*flags, runtime); }};
 }
 

@@ -56,10 +56,13 @@ Command add_gc(CLI::App& app) {
   auto flags = std::make_shared<GcFlags>();
   CLI::App* command =
       app.add_subcommand("gc", "Delete a run's older checkpoints, and what killed saves have left");
-  command->add_option("run", flags->run, "A run folder, or its checkpoints folder")->required();
+  command->add_option("run", flags->run, "A run folder, or its checkpoints folder")
+      ->type_name("RUN")
+      ->required();
   command
       ->add_option("--keep", flags->keep,
                    "Checkpoints to keep, at least 1: the newest; and the one `latest` names")
+      ->type_name("CHECKPOINTS")
       ->required();
   command->footer("Example: switchyard gc runs/quickstart --keep 2");
   return {command, [flags](const Runtime& runtime) { return run_gc(*flags, runtime); }};

@@ -89,27 +89,44 @@ Command add_generate(CLI::App& app) {
   command
       ->add_option("--checkpoint", flags->checkpoint,
                    "A step-... folder, a run folder (its latest) or a Hugging Face folder")
+      ->type_name("CHECKPOINT")
       ->required();
   command->add_option("--prompt", flags->prompt, "Text to continue")->required();
   command->add_flag("--chat", flags->chat,
                     "The prompt is a user's message: put it into the model's chat template");
-  command->add_option("--max-new-tokens", flags->sampling.max_new_tokens,
-                      "Most tokens to add (default: 128)");
-  command->add_option("--temperature", flags->sampling.temperature, "0 is greedy (default: 1)");
-  command->add_option("--top-k", flags->sampling.top_k,
-                      "Only the k likeliest tokens (default: 0, all)");
-  command->add_option("--top-p", flags->sampling.top_p,
-                      "Only the likeliest tokens of this mass (default: 1)");
-  command->add_option("--seed", flags->sampling.seed, "Of the draws (default: 1234)");
-  command->add_option("--domain", flags->domain,
-                      "Which domain to write in, where the router chooses by it: name or index of "
-                      "a source of the run's data.path");
-  command->add_option("--precision", flags->precision, "fp32 (default), bf16 or auto");
+  command->add_option("--max-new-tokens", flags->sampling.max_new_tokens, "Most tokens to add")
+      ->type_name("TOKENS")
+      ->capture_default_str();
+  command
+      ->add_option("--temperature", flags->sampling.temperature,
+                   "Divides the logits before the draw: lower is safer, 0 takes the likeliest")
+      ->type_name("T")
+      ->capture_default_str();
+  command->add_option("--top-k", flags->sampling.top_k, "Draw from the K likeliest tokens; 0: all")
+      ->type_name("K")
+      ->capture_default_str();
+  command
+      ->add_option("--top-p", flags->sampling.top_p,
+                   "Draw from the likeliest tokens that together have this probability")
+      ->type_name("SHARE")
+      ->capture_default_str();
+  command->add_option("--seed", flags->sampling.seed, "Seed of the draws")
+      ->type_name("N")
+      ->capture_default_str();
+  command
+      ->add_option("--domain", flags->domain,
+                   "Which domain to write in, where the router chooses by it: name or index of a "
+                   "source of the run's data.path")
+      ->type_name("NAME");
+  command->add_option("--precision", flags->precision, "Arithmetic of the matrix products")
+      ->type_name("fp32|bf16|auto")
+      ->capture_default_str();
   command->add_flag("--allow-noncausal", flags->allow_noncausal,
                     "Run a model whose router or capacity looks at later tokens, too");
   command->footer(
       "Example: switchyard generate --checkpoint runs/quickstart --prompt \"It is a truth\" "
-      "--temperature 0.8");
+      "--temperature 0.8\n"
+      "Example: switchyard generate --checkpoint hf/chat --chat --prompt \"Who was Jane Austen?\"");
   return {command, [flags](const Runtime& runtime) { return run_generate(*flags, runtime); }};
 }
 

@@ -46,11 +46,15 @@ Command add_import(CLI::App& app) {
   auto flags = std::make_shared<ImportFlags>();
   CLI::App* command = app.add_subcommand("import", "Make a checkpoint of a Hugging Face folder");
   command->add_option("--from", flags->from, "Folder with config.json and model*.safetensors")
+      ->type_name("FOLDER")
       ->required();
-  command->add_option("--out", flags->out, "The run folder to make")->required();
+  command->add_option("--out", flags->out, "The run folder to make")
+      ->type_name("FOLDER")
+      ->required();
   command->footer(
-      "The ranks share the writing. Example: mpirun -n 2 switchyard import --from hf/llama "
-      "--out runs/llama");
+      "Ranks share the writing under mpirun.\n"
+      "Example: switchyard import --from hf/llama --out runs/llama\n"
+      "Example: mpirun -n 2 switchyard import --from hf/llama --out runs/llama");
   return {command, [flags](const Runtime& runtime) { return run_import(*flags, runtime); }};
 }
 

@@ -143,6 +143,7 @@ Command add_inspect(CLI::App& app) {
   command
       ->add_option("checkpoint", routing.checkpoint,
                    "A step-... folder or a run folder; with --routing a Hugging Face folder too")
+      ->type_name("CHECKPOINT")
       ->required();
   command->add_flag("--tensors", flags->tensors,
                     "Every tensor with shape, dtype, kind and slices too");
@@ -151,23 +152,38 @@ Command add_inspect(CLI::App& app) {
       "--routing", flags->routing,
       "Per MoE layer on a split: load, MaxVio, entropy, drops, dead experts, similarity "
       "of routers and experts, correlation of scores and norms. Runs under mpirun too");
-  command->add_option("--data", routing.data, "With --routing: folder that `prepare` made");
-  command->add_option("--split", routing.split, "With --routing: val (default) or train");
-  command->add_option("--sequence-length", routing.sequence_length,
-                      "With --routing: tokens per sequence (default: the run's)");
-  command->add_option("--batches", routing.batches,
-                      "With --routing: global batches to read (default: the whole split)");
-  command->add_option(
-      "--domain", routing.domain,
-      "With --routing: which domain the text is of, where the router chooses by it");
-  command->add_option("--sample", routing.sampled_tokens,
-                      "With --routing: tokens that every expert is run on (default: 1024)");
-  command->add_option("--precision", routing.precision,
-                      "With --routing: fp32 (default), bf16 or auto");
-  command->add_option(
-      "--out", routing.out,
-      "With --routing: file for the JSON (default: routing-step-N.json in the run's "
-      "folder)");
+  command->add_option("--data", routing.data, "With --routing: folder that `prepare` made")
+      ->type_name("FOLDER");
+  command->add_option("--split", routing.split, "With --routing: which part of the data")
+      ->type_name("val|train")
+      ->capture_default_str();
+  command
+      ->add_option("--sequence-length", routing.sequence_length,
+                   "With --routing: tokens per sequence")
+      ->type_name("TOKENS")
+      ->default_str("the run's data.sequence_length");
+  command
+      ->add_option("--batches", routing.batches,
+                   "With --routing: global batches to read, from the split's start")
+      ->type_name("BATCHES")
+      ->default_str("the whole split");
+  command
+      ->add_option("--domain", routing.domain,
+                   "With --routing: which domain the text is of, where the router chooses by it")
+      ->type_name("NAME");
+  command
+      ->add_option("--sample", routing.sampled_tokens,
+                   "With --routing: tokens that every expert is run on")
+      ->type_name("TOKENS")
+      ->capture_default_str();
+  command
+      ->add_option("--precision", routing.precision,
+                   "With --routing: arithmetic of the matrix products")
+      ->type_name("fp32|bf16|auto")
+      ->capture_default_str();
+  command->add_option("--out", routing.out, "With --routing: file for the JSON")
+      ->type_name("FILE")
+      ->default_str("routing-step-N.json in the run's folder");
   command->footer(
       "Example: switchyard inspect runs/quickstart --tensors\n"
       "Example: mpirun -n 2 switchyard inspect runs/quickstart --routing --data data/quickstart");

@@ -156,19 +156,30 @@ Command add_parity(CLI::App& app) {
   auto flags = std::make_shared<ParityFlags>();
   CLI::App* command =
       app.add_subcommand("parity", "Show that the layout does not change the model of CONFIG.yaml");
-  command->add_option("config", flags->config, "CONFIG.yaml")->required();
-  command->add_option("--set", flags->sets, "key.path=value over the file; may be repeated")
+  command->add_option("config", flags->config, "The config to try")
+      ->type_name("CONFIG.yaml")
+      ->required();
+  command->add_option("--set", flags->sets, "A key over the file's; may be repeated")
+      ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
-  command->add_option("--layouts", flags->layouts,
-                      "RANKSxEP, comma-separated; RANKSxEPaN for N micro-batches per step, zS for "
-                      "ZeRO stage S, as in 4x2a2z2 "
-                      "(default: 1x1,2x1,2x2,4x2,4x4)");
-  command->add_option("--steps", flags->steps, "Optimizer steps to compare (default: 3)");
-  command->add_option("--plant", flags->plant,
-                      "Make a known mistake on purpose, to see it found: expert-mean, norm-twice, "
-                      "balance-times-micro, capacity-rank");
+  command
+      ->add_option("--layouts", flags->layouts,
+                   "RANKSxEP, comma-separated; RANKSxEPaN for N micro-batches per step, zS for "
+                   "ZeRO stage S, as in 4x2a2z2. The first is the one the others are held against")
+      ->type_name("LAYOUTS")
+      ->capture_default_str();
+  command->add_option("--steps", flags->steps, "Optimizer steps to compare")
+      ->type_name("STEPS")
+      ->capture_default_str();
+  command->add_option("--plant", flags->plant, "Make a known mistake on purpose, to see it found")
+      ->type_name("expert-mean|norm-twice|balance-times-micro|capacity-rank");
   command->add_flag("--json", flags->json, "One JSON object on stdout");
-  command->footer("Example: switchyard parity configs/tiny.yaml --layouts 1x1,2x2,4x2");
+  command->footer(
+      "Runs without mpirun: it starts the worlds itself, one after another, on this machine. Exit "
+      "code 1 when a layout differs.\n"
+      "Example: switchyard parity configs/tiny.yaml --layouts 1x1,2x2,4x2\n"
+      "Example: switchyard parity configs/tiny.yaml --layouts 1x1,2x2 --steps 1 --plant "
+      "norm-twice");
   return {command, [flags](const Runtime& runtime) { return run_parity(*flags, runtime); }};
 }
 

@@ -30,20 +30,33 @@ ExitCode run_prepare(const PrepareOptions& options, const Runtime& runtime) {
 Command add_prepare(CLI::App& app) {
   auto options = std::make_shared<PrepareOptions>();
   CLI::App* command = app.add_subcommand("prepare", "Turn text into token shards for training");
-  command->add_option("--text", options->text, "Text files, each one document");
-  command->add_option("--jsonl", options->jsonl, "JSON-lines files, each line one document");
-  command->add_option("--field", options->field, "The text's key in a JSON line (default: text)");
-  command->add_option("--tokenizer", options->tokenizer,
-                      "bytes (default), hf:TOKENIZER.JSON or tiktoken:FILE");
+  command->add_option("--text", options->text, "Text files, each one document")->type_name("FILE");
+  command->add_option("--jsonl", options->jsonl, "JSON-lines files, each line one document")
+      ->type_name("FILE");
+  command->add_option("--field", options->field, "The text's key in a JSON line")
+      ->type_name("NAME")
+      ->capture_default_str();
+  command->add_option("--tokenizer", options->tokenizer, "What turns text into tokens")
+      ->type_name("bytes|hf:TOKENIZER.JSON|tiktoken:FILE")
+      ->capture_default_str();
   command
       ->add_option("--out", options->out,
                    "Folder for train.bin, train.idx, val.bin, val.idx, meta.json")
+      ->type_name("FOLDER")
       ->required();
-  command->add_option("--val-fraction", options->val_fraction,
-                      "Share of the stream's tail kept for validation (default: 0.05)");
-  command->add_option("--name", options->name, "Domain name in meta.json");
+  command
+      ->add_option("--val-fraction", options->val_fraction,
+                   "Share of all tokens, from the end, kept for validation; from 0 to below 1")
+      ->type_name("SHARE")
+      ->capture_default_str();
+  command->add_option("--name", options->name, "Domain name in meta.json")
+      ->type_name("NAME")
+      ->default_str("the name of --out");
   command->footer(
-      "Example: switchyard prepare --text novel.txt --tokenizer bytes --out data/novel");
+      "Needs --text or --jsonl; runs alone, without mpirun.\n"
+      "Example: switchyard prepare --text novel.txt --tokenizer bytes --out data/novel\n"
+      "Example: switchyard prepare --jsonl docs.jsonl --field body --tokenizer hf:tokenizer.json "
+      "--val-fraction 0.01 --out data/docs");
   return {command, [options](const Runtime& runtime) { return run_prepare(*options, runtime); }};
 }
 

@@ -84,28 +84,34 @@ Command add_probe(CLI::App& app) {
   auto flags = std::make_shared<ProbeFlags>();
   CLI::App* command = app.add_subcommand(
       "probe", "One MoE layer on given hidden states, to be held against a reference");
-  command->add_option("--config", flags->config,
-                      "CONFIG.yaml: weights as training would draw them");
-  command->add_option("--set", flags->sets, "key.path=value over --config; may be repeated")
+  command->add_option("--config", flags->config, "Weights as training would draw them")
+      ->type_name("CONFIG.yaml");
+  command->add_option("--set", flags->sets, "A key over --config's; may be repeated")
+      ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
-  command->add_option("--checkpoint", flags->checkpoint,
-                      "A step-... folder, a run folder (its latest) or a Hugging Face folder");
-  command->add_option("--layer", flags->layer, "Decoder layer, from 0")->required();
+  command
+      ->add_option("--checkpoint", flags->checkpoint,
+                   "A step-... folder, a run folder (its latest) or a Hugging Face folder")
+      ->type_name("CHECKPOINT");
+  command->add_option("--layer", flags->layer, "Decoder layer, from 0")->type_name("N")->required();
   command
       ->add_option(
           "--input", flags->input,
           "safetensors with x (T, D) and, if wanted, token_ids (T), domains (T), grad_y (T, D) and "
           "weights of the layer under native names")
+      ->type_name("FILE")
       ->required();
   command
       ->add_option(
           "--out", flags->output,
           "safetensors to write: logits, probs, experts, weights, kept, y, losses (balance, "
           "z); with grad_y also grad_x and grad.NAME")
+      ->type_name("FILE")
       ->required();
   command->add_flag("--eval", flags->eval,
                     "As in evaluation: no jitter or dropout, capacity.eval_factor");
   command->footer(
+      "Needs --config or --checkpoint.\n"
       "Example: switchyard probe --checkpoint runs/quickstart --layer 0 --input in.safetensors "
       "--out out.safetensors");
   return {command, [flags](const Runtime& runtime) { return run_probe(*flags, runtime); }};

@@ -48,19 +48,30 @@ ExitCode run_train(const TrainFlags& flags, const Runtime& runtime) {
 Command add_train(CLI::App& app) {
   auto flags = std::make_shared<TrainFlags>();
   CLI::App* command = app.add_subcommand("train", "Train the model that CONFIG.yaml describes");
-  command->add_option("config", flags->config, "CONFIG.yaml");
-  command->add_option("--set", flags->sets, "key.path=value over the file; may be repeated")
+  command->add_option("config", flags->config, "Model, data, layout, steps: see --help-config")
+      ->type_name("CONFIG.yaml");
+  command
+      ->add_option("--set", flags->sets,
+                   "A key over the file's, as optim.lr=2e-3; the value is YAML. May be repeated")
+      ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
-  command->add_option(
-      "--resume", flags->resume,
-      "auto (default): go on from the run's newest valid checkpoint; strict: insist on one; "
-      "never: start over; or a checkpoint");
+  command
+      ->add_option("--resume", flags->resume,
+                   "auto: go on from the run's newest valid checkpoint; strict: insist on one; "
+                   "never: start over; or the checkpoint to go on from")
+      ->type_name("auto|strict|never|CHECKPOINT")
+      ->capture_default_str();
   command->add_flag("--print-config", flags->print_config, "Print the resolved config and stop");
   command->add_flag("--dry-run", flags->dry_run, "Print model, layout and memory and stop");
   command->add_flag("--help-config", flags->help_config,
-                    "Print every key with default and meaning and stop");
+                    "Print every key with type, default, unit and meaning and stop");
   command->footer(
-      "Example: mpirun -n 2 switchyard train configs/quickstart.yaml --set optim.lr=2e-3");
+      "Run again, it goes on from the newest checkpoint, on any number of ranks. Exit codes 75, 85 "
+      "and 4 mean that starting it again is the cure.\n"
+      "Example: switchyard train configs/quickstart.yaml --dry-run\n"
+      "Example: mpirun -n 2 switchyard train configs/quickstart.yaml --set optim.lr=2e-3\n"
+      "Example: mpirun -n 4 switchyard train configs/quickstart.yaml --set parallel.expert=4 "
+      "--resume strict");
   return {command, [flags](const Runtime& runtime) { return run_train(*flags, runtime); }};
 }
 

@@ -139,35 +139,62 @@ ExitCode run_upcycle(const UpcycleFlags& flags, const Runtime& runtime) {
 
 void add_expert_flags(CLI::App& command, UpcycleFlags& flags) {
   UpcycleOptions& options = flags.options;
-  command.add_option("--num-experts", options.num_experts, "Experts of each MoE layer");
-  command.add_option("--top-k", options.top_k, "Experts that a token goes to");
-  command.add_option("--layers", options.layers,
-                     "all (default), every:N, last:N, or a list as 1,3,5: the layers that become "
-                     "MoE layers");
-  command.add_option("--granularity", options.granularity,
-                     "G: each network is split into G experts of 1/G of its width, chosen "
-                     "together at first (arXiv:2410.07524). Default 1");
-  command.add_option("--scaling", flags.scaling,
-                     "exact (default): down-projections times G, which keeps the function where "
-                     "top-k is a multiple of G. published: arXiv:2410.07524's rule, on all "
-                     "matrices");
-  command.add_option("--drop-ratio", options.drop_ratio,
-                     "With drop: share of inner units drawn anew in each expert. Default 0.5");
-  command.add_option("--noise-std", options.noise_std,
-                     "With noise: standard deviation of what is added. Default 0.01");
-  command.add_option("--router-init-std", options.router_init_std,
-                     "Standard deviation of the new router's weights. Default 0.02");
+  command.add_option("--num-experts", options.num_experts, "Experts of each MoE layer")
+      ->type_name("EXPERTS");
+  command.add_option("--top-k", options.top_k, "Experts that a token goes to")
+      ->type_name("EXPERTS");
+  command
+      .add_option("--layers", options.layers,
+                  "The layers that become MoE layers; a list of indices from 0 too, as 1,3,5")
+      ->type_name("all|every:N|last:N|LIST")
+      ->capture_default_str();
+  command
+      .add_option("--granularity", options.granularity,
+                  "G: each network is split into G experts of 1/G of its width, chosen together "
+                  "at first (arXiv:2410.07524)")
+      ->type_name("G")
+      ->default_str("1");
+  command
+      .add_option("--scaling", flags.scaling,
+                  "exact: down-projections times G, which keeps the function where top-k is a "
+                  "multiple of G. published: arXiv:2410.07524's rule, on all matrices")
+      ->type_name("exact|published")
+      ->capture_default_str();
+  command
+      .add_option("--drop-ratio", options.drop_ratio,
+                  "With drop: share of inner units drawn anew in each expert")
+      ->type_name("SHARE")
+      ->default_str("0.5");
+  command
+      .add_option("--noise-std", options.noise_std,
+                  "With noise: standard deviation of what is added")
+      ->type_name("STD")
+      ->default_str("0.01");
+  command
+      .add_option("--router-init-std", options.router_init_std,
+                  "Standard deviation of the new router's weights")
+      ->type_name("STD")
+      ->capture_default_str();
   command.add_flag("--normalize,!--no-normalize", options.normalize,
-                   "Make a token's weights sum to 1 (default); without, the experts give less "
+                   "Make a token's weights sum to 1, the default; without, the experts give less "
                    "than the dense network did");
-  command.add_option("--router-score", flags.router_score,
-                     "softmax (default), or sigmoid with a selection bias, as DeepSeek-V3 and "
-                     "GLM-4-MoE route");
+  command
+      .add_option("--router-score", flags.router_score,
+                  "What makes weights of logits; sigmoid comes with a selection bias, as "
+                  "DeepSeek-V3 and GLM-4-MoE route")
+      ->type_name("softmax|sigmoid")
+      ->capture_default_str();
   command.add_flag("--shared-expert", options.shared_expert,
                    "A shared expert of the dense network, which gives half of the output, the "
                    "routed ones the other half");
   command.add_flag("--shared-gate", options.shared_gate,
                    "Gate the shared expert as Qwen2-MoE does, open by half at first");
+}
+
+std::string format_words() {
+  std::string words = "switchyard";
+  for (const std::string& family : family_words()) words += "|" + family;
+  return words;
 }
 
 }  // namespace
@@ -181,37 +208,57 @@ Command add_upcycle(CLI::App& app) {
                    "A dense model: a step-... folder, a run folder (its latest) or a Hugging Face "
                    "folder. Given several times: experts from each in turn, the mean of the "
                    "rest (Branch-Train-MiX)")
+      ->type_name("CHECKPOINT")
       ->required()
       ->allow_extra_args(false);
-  command->add_option("--out", flags->out, "The folder to make; it must not exist")->required();
-  command->add_option("--method", flags->method,
-                      "How experts start: copy (default), noise, drop (Drop-Upcycling), each "
-                      "from the dense network. average: no experts, but the dense mean of the "
-                      "sources (Branch-Train-Merge)");
+  command->add_option("--out", flags->out, "The folder to make; it must not exist")
+      ->type_name("FOLDER")
+      ->required();
+  command
+      ->add_option("--method", flags->method,
+                   "How experts start from the dense network: as it is, with noise, or with units "
+                   "drawn anew (Drop-Upcycling). average: no experts, but the dense mean of the "
+                   "sources (Branch-Train-Merge)")
+      ->type_name("copy|drop|noise|average")
+      ->capture_default_str();
   add_expert_flags(*command, *flags);
   command
       ->add_option("--weights", flags->options.weights,
-                   "With average: each source's weight, as 0.7,0.3; divided by their sum. Default: "
-                   "all alike")
+                   "With average: each source's weight, as 0.7,0.3; divided by their sum")
+      ->type_name("WEIGHTS")
+      ->default_str("all alike")
       ->delimiter(',')
       ->allow_extra_args(false);
-  command->add_option("--optimizer-state", flags->optimizer_state,
-                      "drop (default), or carry: AdamW's moments come along, for "
-                      "checkpoint.load_optimizer_state");
-  command->add_option("--format", flags->format,
-                      "switchyard (default), or a Hugging Face family: mixtral, qwen3_moe, ...");
-  command->add_option("--data", flags->data,
-                      "Folder that `prepare` made, for the receipt's tokens. Default: a passage "
-                      "of Jane Austen in the model's own tokenizer");
-  command->add_option(
-      "--sample-tokens", flags->sample_tokens,
-      "Most tokens that the receipt is measured on. Default 1024. 0: none; the models "
-      "are not run, and may be larger than memory");
-  command->add_option("--seed", flags->seed, "Of every draw. Default 1234");
+  command
+      ->add_option("--optimizer-state", flags->optimizer_state,
+                   "carry: AdamW's moments come along, for checkpoint.load_optimizer_state")
+      ->type_name("drop|carry")
+      ->capture_default_str();
+  command
+      ->add_option("--format", flags->format,
+                   "What is written: a checkpoint, or a Hugging Face family's folder")
+      ->type_name(format_words())
+      ->capture_default_str();
+  command->add_option("--data", flags->data, "Folder that `prepare` made, for the receipt's tokens")
+      ->type_name("FOLDER")
+      ->default_str("a passage of Jane Austen in the model's own tokenizer");
+  command
+      ->add_option("--sample-tokens", flags->sample_tokens,
+                   "Most tokens that the receipt is measured on. 0: none; the models are not run, "
+                   "and may be larger than memory")
+      ->type_name("TOKENS")
+      ->capture_default_str();
+  command->add_option("--seed", flags->seed, "Seed of every draw")
+      ->type_name("N")
+      ->capture_default_str();
   command->add_flag("--json", flags->json, "The receipt as one JSON object on stdout");
   command->footer(
+      "Prints a receipt: what the change did to the logits, the loss and the parameters. Ranks "
+      "share the work under mpirun.\n"
       "Example: mpirun -n 2 switchyard upcycle --from data/smollm2-135m-instruct --out "
-      "runs/upcycled --num-experts 8 --top-k 2");
+      "runs/upcycled --num-experts 8 --top-k 2\n"
+      "Example: switchyard upcycle --from runs/dense --out hf/moe --num-experts 4 --top-k 1 "
+      "--layers every:2 --method drop --format mixtral");
   return {command, [flags](const Runtime& runtime) { return run_upcycle(*flags, runtime); }};
 }
 

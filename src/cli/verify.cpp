@@ -82,10 +82,13 @@ Command add_verify(CLI::App& app) {
   command
       ->add_option("checkpoint", flags->checkpoint,
                    "A step-... folder or a run folder (its latest)")
+      ->type_name("CHECKPOINT")
       ->required();
   command->add_flag("--json", flags->json, "One JSON object on stdout");
   command->footer(
-      "Ranks share the reading. Example: mpirun -n 4 switchyard verify runs/quickstart");
+      "Ranks share the reading under mpirun.\n"
+      "Example: switchyard verify runs/quickstart\n"
+      "Example: mpirun -n 4 switchyard verify runs/quickstart/checkpoints/step-00000400 --json");
   return {command, [flags](const Runtime& runtime) { return run_verify(*flags, runtime); }};
 }
 

@@ -1,6 +1,6 @@
-#include <algorithm>
 #include <string_view>
 
+#include "base/wrap.h"
 #include "config/fields.h"
 #include "config/format_value.h"
 #include "config/load_config.h"
@@ -9,24 +9,9 @@ namespace switchyard {
 namespace {
 
 constexpr size_t kWidth = 96;
-constexpr std::string_view kIndent = "      ";
+constexpr size_t kIndent = 6;
 
-/// The text in lines of at most kWidth letters, each indented.
-std::string wrapped(std::string_view text) {
-  std::string result;
-  std::string line(kIndent);
-  while (!text.empty()) {
-    const size_t end = std::min(text.find(' '), text.size());
-    if (line.size() > kIndent.size() && line.size() + end > kWidth) {
-      result += line + "\n";
-      line = kIndent;
-    }
-    if (line.size() > kIndent.size()) line += ' ';
-    line += text.substr(0, end);
-    text.remove_prefix(std::min(end + 1, text.size()));
-  }
-  return result + line + "\n";
-}
+std::string wrapped(std::string_view text) { return wrap(text, kIndent, kWidth); }
 
 /// "integer [tokens], at least 1".
 std::string with_unit(std::string type, const Rule& rule, const char* each = ", ") {

@@ -150,7 +150,7 @@ def test_starting_over_with_wrong_input_leaves_the_old_run_alone(data, tmp_path)
 
 WRONG_COMMANDS = [
     ([], 2, "subcommand is required"),
-    (["fly"], 2, "unknown command `fly`; one of train"),
+    (["fly"], 2, "unknown command `fly`; one of prepare"),
     (["train"], 2, "CONFIG.yaml is required"),
     (["train", "x.yaml", "--no-such-flag"], 2, "--no-such-flag"),
     (["train", "missing.yaml"], 3, "missing.yaml"),

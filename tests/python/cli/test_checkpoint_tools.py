@@ -305,7 +305,7 @@ def test_plan_tells_what_a_run_counts(ranks, expert, stage, runs):
 def test_help_has_an_example():
     for command in "inspect", "verify", "diff", "gc", "plan":
         done = switchyard(command, "--help")
-        assert done.returncode == 0 and f"switchyard {command} " in done.stdout.split("Example: ")[1]
+        assert done.returncode == 0 and f"switchyard {command} " in done.stdout.split("Examples:")[1]
 
 
 def peak_bytes(*arguments):
