@@ -257,7 +257,12 @@ std::string zsh_completion(const CLI::App& program) {
          cases +
          "  esac\n"
          "}\n\n"
-         "compdef _switchyard switchyard\n";
+         "# Loaded by compinit, this file is the function; sourced, it is not.\n"
+         "if [[ $funcstack[1] == _switchyard ]]; then\n"
+         "  _switchyard \"$@\"\n"
+         "else\n"
+         "  compdef _switchyard switchyard\n"
+         "fi\n";
 }
 
 std::string fish_completion(const CLI::App& program) {

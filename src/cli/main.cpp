@@ -16,7 +16,10 @@ int main(int argc, char** argv) {
   } catch (const switchyard::Error& error) {  // the user, a file or the fabric
     runtime.abort_job(error.what(), error.exit_code);
   } catch (const std::bad_alloc&) {
-    runtime.abort_job("out of memory: an allocation failed (std::bad_alloc)", switchyard::kExitBug);
+    runtime.abort_job(
+        "out of memory: an allocation failed (std::bad_alloc); use a smaller "
+        "train.micro_batch_size, or more ranks",
+        switchyard::kExitBug);
   } catch (const std::exception& error) {  // ours: a bug
     runtime.abort_job(error.what(), switchyard::kExitBug);
   }

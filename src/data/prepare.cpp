@@ -78,7 +78,8 @@ class DocumentStream {
     if (tokenizer_.reads_utf8()) {
       if (const auto invalid = first_invalid_utf8(text)) {
         throw DataError(origin + ":" + std::to_string(line_of(text, *invalid)) + ": byte " +
-                        std::to_string(*invalid) + " is not valid UTF-8");
+                        std::to_string(*invalid) +
+                        " is not valid UTF-8; convert it, as with iconv -t utf-8");
       }
     }
     tokenizer_.encode(text, [this](std::span<const int32_t> ids) { writer_.append(ids); });
@@ -106,6 +107,9 @@ void add_text_file(const std::string& path, DocumentStream& stream) {
 std::string document_of_line(std::string_view line, const std::string& origin,
                              const std::string& field) {
   const nlohmann::json object = parse_json(line, origin);
+  if (object.is_object() && !object.contains(field)) {
+    throw DataError(origin + ": \"" + field + "\" is missing; --field names the text's key");
+  }
   return JsonFields(object, origin).text(field);
 }
 

@@ -290,7 +290,8 @@ void Trainer::check_replicas() {
     if (majority && digest == most->first) continue;
     for (const std::string& rank : ranks) odd += (odd.empty() ? "" : ", ") + rank;
   }
-  throw CommError("after step " + std::to_string(session_.progress().step) + " rank " + odd +
+  throw CommError("after step " + std::to_string(session_.progress().step) +
+                  (majority ? " rank " : " ranks ") + odd +
                   (majority ? " holds other dense weights than the other ranks"
                             : " hold different dense weights") +
                   "; go back to the last checkpoint and check the memory of that host");

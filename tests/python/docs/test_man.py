@@ -17,8 +17,8 @@ def pages(tmp_path_factory):
 
 
 def rendered(page):
-    done = subprocess.run(["man", "--warnings", "--local-file", page], capture_output=True, text=True,
-                          env={**os.environ, "MANWIDTH": "90", "LC_ALL": "C.UTF-8", "MAN_KEEP_FORMATTING": ""})
+    done = subprocess.run(["man", "--warnings", "--nh", "--nj", "--local-file", page], capture_output=True, text=True,
+                          env={**os.environ, "MANWIDTH": "90", "LC_ALL": "C.UTF-8"})
     assert done.returncode == 0 and done.stderr == "", done.stderr
     return re.sub(r".\x08|\x1b\[[0-9;]*m", "", done.stdout)
 
@@ -28,7 +28,7 @@ def test_there_is_one_for_every_command(pages):
     assert {p.name for p in pages.iterdir()} == {"switchyard.1", *(f"switchyard-{c}.1" for c in commands)}
     whole = rendered(pages / "switchyard.1")
     for command in commands:
-        assert re.search(rf"^ +{command}\n", whole, re.MULTILINE) and f"switchyard-{command} (1)" in whole
+        assert re.search(rf"^ +{command}\n", whole, re.MULTILINE) and f"switchyard-{command}(1)" in whole
 
 
 def test_they_say_what_help_says(pages):

@@ -13,7 +13,7 @@ import signal
 import subprocess
 
 import pytest
-from conftest import SOURCE, TEXT, TINY, blocks, flip_byte_of, prepare, sets, switchyard
+from conftest import BINARY, SOURCE, TEXT, TINY, blocks, flip_byte_of, prepare, sets, switchyard
 
 FAULTY = os.environ["SWITCHYARD_FAULTY_BIN"]
 PAGE = blocks("troubleshooting.md")
@@ -47,8 +47,9 @@ class Place:
         if ranks > 1:
             command = ["mpirun", "-n", str(ranks), "--oversubscribe", "--bind-to", "none", *command]
         return subprocess.run(command, capture_output=True, text=True, timeout=200,
-                              env={**os.environ, "OMP_NUM_THREADS": "1", "SWITCHYARD_FAILPOINTS": faults,
-                                   "SWITCHYARD_FILE_FAULT": file_fault})
+                              env={**os.environ, "OMP_NUM_THREADS": "1",
+                                   **({"SWITCHYARD_FAILPOINTS": faults} if faults else {}),
+                                   **({"SWITCHYARD_FILE_FAULT": file_fault} if file_fault else {})})
 
     def write(self, name, text):
         (self.folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -83,7 +84,7 @@ def not_utf8(p):
 
 def no_validation(p):
     data = prepare(TEXT, p.folder / "whole", "--val-fraction", "0")
-    return p.train(data__path=data, train__eval_interval=1)
+    return p.run("eval", "--checkpoint", p.trained(), "--data", data)
 
 
 def large_token(p):
@@ -122,7 +123,6 @@ def of_another_version(p):
 def twice_at_once(p):
     """A second start of a run that is still going."""
     settings = {"run__dir": p.folder / "runs", "data__path": p.data, **QUICK, "train__steps": 100000}
-    from runs import BINARY
     first = subprocess.Popen([BINARY, "train", TINY, *sets(settings)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                              env={**os.environ, "OMP_NUM_THREADS": "1"})
     try:
@@ -135,8 +135,8 @@ def twice_at_once(p):
 
 
 def asked_to_stop(p):
-    settings = {"run__dir": p.folder / "runs", "data__path": p.data, **QUICK, "train__steps": 100000}
-    from runs import BINARY
+    settings = {"run__dir": p.folder / "runs", "data__path": p.data, **QUICK, "train__steps": 100000,
+                "checkpoint__interval": 100000}
     job = subprocess.Popen([BINARY, "train", TINY, *sets(settings)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                            text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     while not job.stdout.readline().startswith("step"):
@@ -165,8 +165,8 @@ def no_slots(_):
 # The first words of each message, how to get it, and the exit code.
 CASES = {
     # the command line
-    "unknown command": (words("trian"), 2),
-    "The following argument was not expected: --stpes": (words("train", TINY, "--stpes=3"), 2),
+    "unknown command `WORD`": (words("trian"), 2),
+    "The following argument was not expected": (words("train", TINY, "--stpes=3"), 2),
     "--data is required": (words("eval", "--checkpoint", "runs/first"), 2),
     "train: CONFIG.yaml is required": (words("train"), 2),
     # the config
@@ -176,11 +176,11 @@ CASES = {
     "FILE:LINE: `KEY` must be one of": (config("model: {ffn: swiglo}"), 2),
     "FILE:LINE: duplicate key": (config("train:\n  steps: 1\n  steps: 2\n"), 2),
     "FILE:LINE: not valid YAML": (config("train: {steps: 1\nmodel: 3\n"), 2),
-    "--set train.steps": (words("train", TINY, "--set", "train.steps"), 2),
-    "FILE: No such file or directory": (config("extends: nowhere.yaml"), 3),
-    "`train.global_batch_size` N is not": (config("train: {global_batch_size: 7, micro_batch_size: 4}"), 2),
-    "`moe.top_k` N is more than": (config("moe: {top_k: 9, num_experts: 4}"), 2),
-    "`moe.num_experts` N cannot be": (config("moe: {num_experts: 8}\nparallel: {expert: 3}"), 2),
+    "--set WORD": (words("train", TINY, "--set", "train.steps"), 2),
+    "FILE:LINE: `extends`: cannot open": (config("extends: nowhere.yaml"), 3),
+    "FILE:LINE: `train.global_batch_size`": (config("train: {global_batch_size: 7, micro_batch_size: 4}"), 2),
+    "FILE:LINE: `moe.top_k` N is more than": (config("moe: {top_k: 9, num_experts: 4}"), 2),
+    "FILE:LINE: `moe.num_experts` N cannot": (config("moe: {num_experts: 8}\nparallel: {expert: 3}"), 2),
     "`parallel.expert` N needs": (setting(parallel__expert=2), 2),
     "`moe.router.type` WORD decides": (setting(moe__router__type="expert_choice"), 2),
     "`train.device` cuda": (setting(train__device="cuda"), 2),
@@ -189,10 +189,10 @@ CASES = {
     "FILE: is empty": (lambda p: p.run("prepare", "--text", p.write("empty.txt", ""), "--out", "out"), 3),
     "FILE:LINE: byte N is not valid UTF-8": (not_utf8, 3),
     "FILE:LINE: not valid JSON": (lambda p: p.run("prepare", "--jsonl", TEXT, "--out", "out"), 3),
-    "FILE:LINE: \"body\"": (lambda p: p.run("prepare", "--jsonl", p.write("a.jsonl", '{"text": "a"}'), "--field", "body",
+    "FILE:LINE: \"KEY\" is missing": (lambda p: p.run("prepare", "--jsonl", p.write("a.jsonl", '{"text": "a"}'), "--field", "body",
                                             "--out", "out"), 3),
-    "tokenizer \"magic\"": (words("prepare", "--text", TEXT, "--tokenizer", "magic", "--out", "out"), 2),
-    "tokenizer sp:": (words("prepare", "--text", TEXT, "--tokenizer", "sp:x.model", "--out", "out"), 2),
+    "tokenizer \"WORD\"": (words("prepare", "--text", TEXT, "--tokenizer", "magic", "--out", "out"), 2),
+    "tokenizer sp:FILE": (words("prepare", "--text", TEXT, "--tokenizer", "sp:x.model", "--out", "out"), 2),
     "FOLDER/meta.json: not there": (setting(data__path="nowhere"), 3),
     "FOLDER/train: N tokens are too few": (setting(data__sequence_length=60000), 3),
     "FOLDER/val.idx: not there": (no_validation, 3),
@@ -208,26 +208,26 @@ CASES = {
     "--resume strict: FOLDER has no checkpoint": (lambda p: p.train("--resume", "strict"), 2),
     "FOLDER: this checkpoint is of another model": (lambda p: (p.trained(), p.train(model__hidden_size=64))[1], 2),
     "FOLDER: cannot go on from this checkpoint": (lambda p: (p.trained(), p.train(run__seed=1, train__steps=3))[1], 2),
-    "another run": (twice_at_once, 3),
-    "--out: FOLDER is there already": (lambda p: p.run("export", "--checkpoint", p.trained(), "--out", p.data), 2),
+    "FOLDER/lock is held by": (twice_at_once, 3),
+    "--out: FOLDER is there already": (lambda p: p.run("upcycle", "--from", "nowhere", "--out", p.data, "--num-experts", "4", "--top-k", "2"), 2),
     "FOLDER/NAME: a pickle file": (lambda p: hub_folder(p, "pytorch_model.bin", b"PK\3\4"), 3),
     "FOLDER: neither model.safetensors": (lambda p: hub_folder(p, "README.md", b"x"), 3),
     # disks
     "the checkpoint was not saved": (lambda p: p.faulty(file_fault="rank=1:path=step-00000002:enospc@1+",
                                                         checkpoint__interval=2), 3),
-    "FILE: Not a directory": (lambda p: p.train(run__dir=p.write("file", "x")), 3),
+    "cannot create FOLDER: Not": (lambda p: p.train(run__dir=p.write("file", "x")), 3),
     # MPI, hangs and lost ranks
     "There are not enough slots": (no_slots, 1),
     "prepare: runs alone": (lambda p: p.run("prepare", "--text", TEXT, "--out", "out", ranks=2), 2),
     "parity: runs alone": (words("parity", TINY, ranks=2), 2),
-    "rank N made no progress": (lambda p: p.faulty("forward#2@1=sleep(600000)", watchdog__timeout_seconds=3), 75),
-    "rank N is gone": (lambda p: p.faulty("forward#2@1=kill"), None),
-    "asked to stop": (asked_to_stop, 85),
+    "no progress for N s": (lambda p: p.faulty("forward#2@1=sleep(600000)", watchdog__timeout_seconds=3), 75),
+    "rank N (host NAME, pid N)": (lambda p: p.faulty("forward#2@1=kill"), None),
+    "warning: asked to stop": (asked_to_stop, 85),
     # numbers and memory
     "warning: step N skipped": (lambda p: p.faulty("gradient.nan#2@0=wrong", ranks=1), 0),
     "N steps in a row were not finite": (lambda p: p.faulty("gradient.nan#*@0=wrong", ranks=1, train__steps=9,
                                                             train__max_skipped_steps=3), 86),
-    "after step N rank": (lambda p: p.faulty("weight.flip#1@1=wrong", train__check_replicas_interval=1, zero__stage=0), 4),
+    "after step N ranks": (lambda p: p.faulty("weight.flip#1@1=wrong", train__check_replicas_interval=1, zero__stage=0), 4),
     "out of memory": (lambda p: p.faulty("forward#2@0=bad_alloc", ranks=1), 70),
 }
 
