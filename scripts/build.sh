@@ -22,7 +22,7 @@ for option in "$@"; do
 done
 
 install_options=()
-targets=(switchyard)
+targets=(switchyard switchyard_help)
 if [ "$tests" = ON ]; then
   install_options=(--tests)
   targets=(all)

@@ -14,7 +14,7 @@ source "$(dirname "$0")/lib.sh"
 
 native=OFF
 settings=()
-maintainer="${DEBFULLNAME:-$(id -un)} <${DEBEMAIL:-$(id -un)@$(hostname -f)}>"
+maintainer="${DEBFULLNAME:-$(id -un)} <${DEBEMAIL:-$(id -un)@$(hostname)}>"
 while [ $# -gt 0 ]; do
   case "$1" in
     --native) native=ON && shift ;;

@@ -87,8 +87,8 @@ def test_completion_and_man_page(root, home):
     assert "switchyard train [CONFIG.yaml]" in call("man", "--manpath", root / "usr/share/man", "switchyard-train", env=home)
 
 
-def test_lintian_finds_no_error(package):
-    found = subprocess.run(["lintian", "--allow-root", "--fail-on", "error", package], capture_output=True, text=True)
+def test_lintian_has_no_objections(package):
+    found = subprocess.run(["lintian", "--allow-root", "--fail-on", "error,warning", package], capture_output=True, text=True)
     assert found.returncode == 0, found.stdout + found.stderr
 
 
