@@ -28,7 +28,7 @@ def test_there_is_one_for_every_command(pages):
     assert {p.name for p in pages.iterdir()} == {"switchyard.1", *(f"switchyard-{c}.1" for c in commands)}
     whole = rendered(pages / "switchyard.1")
     for command in commands:
-        assert re.search(rf"^ +{command}\n", whole, re.MULTILINE) and f"switchyard-{command}(1)" in whole
+        assert re.search(rf"^ +{command}\b", whole, re.MULTILINE) and f"switchyard-{command}(1)" in whole
 
 
 def test_they_say_what_help_says(pages):
