@@ -1,5 +1,6 @@
 """Completion in real shells, of a script that is made of the flags themselves."""
 
+import functools
 import os
 import pty
 import re
@@ -12,6 +13,11 @@ import pytest
 from conftest import BINARY, switchyard
 
 SHELLS = ("bash", "zsh", "fish")
+
+
+@functools.cache
+def printed(*words):
+    return switchyard(*words).stdout
 
 
 @pytest.fixture(scope="module")
@@ -133,13 +139,13 @@ def test_zsh_on_a_keyboard(keys, until, scripts, place):
 def test_the_script_names_everything(shell, scripts):
     """All commands and flags of --help, all keys of --help-config."""
     script = (scripts / shell).read_text()
-    keys = re.findall(r"^  ([a-z0-9_.]+): ", switchyard("train", "--help-config").stdout, re.MULTILINE)
+    keys = re.findall(r"^  ([a-z0-9_.]+): ", printed("train", "--help-config"), re.MULTILINE)
     assert len(keys) > 100
     for key in keys:
         assert f"{key}=" in script, key
-    for command in re.findall(r"^  ([a-z]+) ", switchyard("--help").stdout.split("\nOptions:")[0], re.MULTILINE):
+    for command in re.findall(r"^  ([a-z]+) ", printed("--help").split("\nOptions:")[0], re.MULTILINE):
         assert command in script
-        for flag in re.findall(r"^  --([a-z-]+)", switchyard(command, "--help").stdout, re.MULTILINE):
+        for flag in re.findall(r"^  --([a-z-]+)", printed(command, "--help"), re.MULTILINE):
             assert re.search(rf"-{flag}\b|-l {flag}\b", script), (command, flag)
 
 
