@@ -21,6 +21,7 @@ COPY src src
 COPY scripts scripts
 RUN scripts/build.sh --portable
 # What the program loads from LibTorch, and no more of it.
+# hadolint ignore=DL3003
 RUN mkdir lib && cd .venv/lib/python3.*/site-packages/torch/lib \
   && cp libtorch_cpu.so libc10.so libgomp* /opt/switchyard/lib && strip /opt/switchyard/build/release/switchyard
 
