@@ -11,7 +11,7 @@
 #
 #   -n RANKS          how many; with a host file, all its slots by default
 #   --hostfile FILE   Open MPI's: a line `HOST slots=RANKS` for each host
-#   --interface IF    the network between hosts, eth0 or 10.1.0.0/16; TCP goes nowhere else
+#   --interface IF    the network between hosts, eth0 or 10.1.0.0/16: TCP over it, nothing else
 #   --ssh COMMAND     how to reach hosts, with its options; ssh by default
 #   --program FILE    switchyard, at the same path on all hosts; the one built here, else
 #                     the one in PATH, by default

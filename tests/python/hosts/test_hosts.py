@@ -14,7 +14,7 @@ FAULTY = os.environ["SWITCHYARD_FAULTY_BIN"]
 RUN = {"parallel__expert": 3, "moe__num_experts": 6, "train__global_batch_size": 12, "train__steps": 24,
        "checkpoint__interval": 5, "checkpoint__async": "false"}
 # So that there is time to pull a cable out: the data of a step comes late.
-SLOW = ["--program", FAULTY, "-x", "SWITCHYARD_FAILPOINTS=data#*@0=sleep(150)"]
+SLOW = ["--program", FAULTY, "-x", "SWITCHYARD_FAILPOINTS=data#*@0=sleep(50)"]
 
 
 @pytest.fixture(scope="module")

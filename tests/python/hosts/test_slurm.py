@@ -105,17 +105,17 @@ def slurm(tmp_path_factory):
 def test_a_time_limit_saves_and_the_run_comes_back(slurm, data, tmp_path):
     """On two nodes, one rank each. The signal is the one that --signal=B:USR1@120 sends."""
     log = tmp_path / "log"
-    number = slurm.submit(log, *training(tmp_path, "run", data, train__steps=40, parallel__expert=2,
+    number = slurm.submit(log, *training(tmp_path, "run", data, train__steps=20, parallel__expert=2,
                                          train__check_replicas_interval=0)[1:],
                           options=["--nodes=2", "--ntasks-per-node=1"], SWITCHYARD_PROGRAM=FAULTY,
-                          SWITCHYARD_FAILPOINTS="data#*@0=sleep(200)")
+                          SWITCHYARD_FAILPOINTS="data#*@0=sleep(60)")
     wait_until(lambda: log.exists() and "step 5/" in log.read_text() or slurm.job(number)["JobState"] == "FAILED")
     slurm("scancel", "--batch", "--signal=USR1", number)
     job = slurm.end_of(number)
     text = log.read_text()
     assert job["JobState"] == "COMPLETED" and job["Restarts"] == "1", (job, text)
     assert "exit code 85, asked to stop, saved: back to the queue" in text and "going on from" in text, text
-    assert [r["step"] for r in records(tmp_path / "run")[0]] == list(range(1, 41))
+    assert [r["step"] for r in records(tmp_path / "run")[0]] == list(range(1, 21))
     hosts = {(tmp_path / f"run/flight/rank-0000{rank}.txt").read_text().split("host ")[1].split()[0] for rank in (0, 1)}
     assert hosts == {"host-0", "host-1"}
 
@@ -147,6 +147,26 @@ def test_the_exit_code_decides(slurm, codes, tries, state, tmp_path):
     text = (tmp_path / "log").read_text()
     assert (job["JobState"], int((tmp_path / "tries").read_text())) == (state, tries), (job, text)
     assert job["ExitCode"] == f"{codes[tries - 1]}:0" and not list(slurm.folder.glob(".switchyard-*"))
+
+
+SRUN = "srun --mpi=pmix --kill-on-bad-exit=1"
+
+
+def test_srun_starts_ranks_too(slurm, data, tmp_path):
+    number = slurm.submit(tmp_path / "log", *training(tmp_path, "run", data, train__steps=3, parallel__expert=2)[1:],
+                          SWITCHYARD_PROGRAM=BINARY, LAUNCHER=SRUN)
+    job = slurm.end_of(number)
+    assert job["JobState"] == "COMPLETED" and "2 ranks = EP 2" in (tmp_path / "log").read_text(), job
+    assert len(records(tmp_path / "run")[0]) == 3
+
+
+def test_srun_loses_the_code_of_the_rank_that_ended_the_job(slurm, tmp_path):
+    """Which is why mpirun starts the ranks."""
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\n[ $SLURM_PROCID = 1 ] && exit 75\nsleep 100\n")
+    program.chmod(0o755)
+    number = slurm.submit(tmp_path / "log", "run.yaml", SWITCHYARD_PROGRAM=str(program), LAUNCHER=SRUN)
+    assert slurm.end_of(number)["ExitCode"] in ("143:0", "137:0")
 
 
 def test_no_config_is_said(slurm, tmp_path):
