@@ -220,7 +220,7 @@ end_if_cut_off() {
   [ ${#now[@]} -lt "$most" ] || most=${#now[@]}
   if [ -n "$leaving_since" ] && [ $((SECONDS - leaving_since)) -ge "$grace" ]; then
     kill -KILL "$launched" "${now[@]}" 2>/dev/null
-    wait "$launched"
+    { wait "$launched"; } 2>/dev/null # without bash's word on the killing
     stop 75 "a host does not answer mpirun, which would wait for it; ended after $grace s"
   fi
 }

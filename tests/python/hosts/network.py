@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import os
 import pathlib
+import re
 import shlex
 import signal
 import subprocess
@@ -24,6 +25,14 @@ def ip(*arguments, check=True):
         raise RuntimeError(f"ip {' '.join(arguments)}: {done.stderr.strip()}; the tests of hosts need root and network "
                            "namespaces (CAP_SYS_ADMIN)")
     return done.stdout
+
+
+def delete_namespaces(prefix):
+    """Those of a network, and those of networks whose process was killed: nothing runs in them any more."""
+    for line in ip("netns", "list", check=False).splitlines():
+        found = re.match(r"(switchyard-(\d+)-\S+)", line)
+        if found and (found[1].startswith(prefix) or not os.path.exists(f"/proc/{found[2]}")):
+            ip("netns", "del", found[1], check=False)
 
 
 class Host:
@@ -48,7 +57,8 @@ class Host:
             while true; do sleep 1000 & wait $!; done"""  # as the first process, bash buries what is orphaned
         self.log = open(network.folder / f"{self.name}.log", "w")
         self.keeper = subprocess.Popen(
-            ["ip", "netns", "exec", self.space, "unshare", "--uts", "--mount", "--pid", "--fork", "--kill-child",
+            # Should this process be killed, so is the host.
+            ["setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", self.space, "unshare", "--uts", "--mount", "--pid", "--fork", "--kill-child",
              "--mount-proc", "bash", "-ec", script], stdout=self.log, stderr=subprocess.STDOUT, start_new_session=True)
         self.init = self._first_process()
 
@@ -152,6 +162,4 @@ class Network:
     def __exit__(self, *_):
         for host in self.hosts:
             host.end()
-        left = [line.split()[0] for line in ip("netns", "list", check=False).splitlines() if line.startswith(self.prefix)]
-        for space in left:
-            ip("netns", "del", space, check=False)
+        delete_namespaces(self.prefix + "-")

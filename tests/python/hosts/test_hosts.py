@@ -35,7 +35,9 @@ def job(network, run, *arguments, options=()):
     command = network.hosts[0].inside(LAUNCH, "--hostfile", hostfile, "--interface", "10.77.0.0/24", "--ssh", network.ssh,
                                       *(options or ["--program", BINARY]), *arguments)
     with open(f"{run}.log", "w+") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+                                   # The hosts share this machine's cores, which Open MPI cannot know.
+                                   env={**os.environ, "OMPI_MCA_mpi_yield_when_idle": "1"})
         try:
             yield process
         finally:
