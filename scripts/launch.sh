@@ -211,13 +211,23 @@ children() {
 }
 
 # In our own form only, once a second. mpirun asks a host that it cannot reach to end, and
-# waits for the answer as long as TCP does, a quarter of an hour.
-most=0 leaving_since=''
+# waits for the answer as long as TCP does, a quarter of an hour. A child that lived for
+# less than five seconds was none of the job.
+declare -A first_seen=() last_seen=()
+leaving_since=''
 end_if_cut_off() {
-  local now
+  local now child
   read -r -a now <<< "$(children)"
-  [ ${#now[@]} -ge "$most" ] || leaving_since=${leaving_since:-$SECONDS}
-  [ ${#now[@]} -lt "$most" ] || most=${#now[@]}
+  for child in "${now[@]}"; do
+    first_seen[$child]=${first_seen[$child]:-$SECONDS}
+    last_seen[$child]=$SECONDS
+  done
+  for child in "${!last_seen[@]}"; do
+    if [ "${last_seen[$child]}" -lt "$SECONDS" ] && [ ! -e "/proc/$child" ] &&
+      [ $((last_seen[$child] - first_seen[$child])) -ge 5 ]; then
+      leaving_since=${leaving_since:-$SECONDS}
+    fi
+  done
   if [ -n "$leaving_since" ] && [ $((SECONDS - leaving_since)) -ge "$grace" ]; then
     kill -KILL "$launched" "${now[@]}" 2>/dev/null
     { wait "$launched"; } 2>/dev/null # without bash's word on the killing

@@ -29,9 +29,9 @@ def network(folder):
 
 
 @contextlib.contextmanager
-def job(network, run, *arguments, options=()):
+def job(network, run, *arguments, options=(), ranks_on=(0, 1, 2)):
     """scripts/launch.sh on the first host; is killed when the block ends. Its output is run's path with .log."""
-    hostfile = network.hostfile("three", *(f"{host.name} slots=1" for host in network.hosts))
+    hostfile = network.hostfile("hosts.txt", *(f"{network.hosts[i].name} slots=1" for i in ranks_on))
     command = network.hosts[0].inside(LAUNCH, "--hostfile", hostfile, "--interface", "10.77.0.0/24", "--ssh", network.ssh,
                                       *(options or ["--program", BINARY]), *arguments)
     with open(f"{run}.log", "w+") as output:
@@ -118,6 +118,19 @@ def test_a_cable_pulled_out(cut, whole, network, folder, data):
     assert before.name in text_of(folder / f"{run.name}-again")
     assert numbers(run) == numbers(whole[0])
     assert tensors(newest(run)) == tensors(newest(whole[0]))
+
+
+def test_a_request_to_stop_reaches_all_hosts(network, folder, data):
+    """From a host that has no rank, as under Kubernetes."""
+    run = folder / "stopped"
+    words = training(folder, "stopped", data, train__steps=10**6, parallel__expert=2)
+    with job(network, run, *words, ranks_on=(1, 2)) as process:
+        wait_until(lambda: "step 2/" in text_of(run) or process.poll() is not None)
+        with open(f"/proc/{process.pid}/task/{process.pid}/children") as children:
+            os.kill(int(children.read().split()[0]), signal.SIGTERM)  # launch.sh, whose parent has entered the host
+        assert process.wait(timeout=100) == 85, text_of(run)
+    assert newest(run).exists() and [host_of(run, rank) for rank in (0, 1)] == ["host-1", "host-2"]
+    wait_until(lambda: not any(host.processes() for host in network.hosts), seconds=30)
 
 
 @contextlib.contextmanager

@@ -79,8 +79,8 @@ MailProg=/bin/true
 
     def submit(self, output, *arguments, options=(), **environment):
         """The job's number. Its output, of all tries, is in `output`."""
-        text = self("sbatch", "--parsable", f"--output={output}", f"--chdir={self.folder}", *options, SBATCH, *arguments,
-                    SWITCHYARD_HOME=SOURCE, **environment)
+        text = self("env", f"--chdir={self.folder}", "sbatch", "--parsable", f"--output={output}", *options, SBATCH,
+                    *arguments, SWITCHYARD_HOME=SOURCE, **environment)
         return text.strip()
 
     def job(self, number):
