@@ -25,7 +25,7 @@ check_format() {
 }
 
 check_shell() {
-  shellcheck scripts/*.sh .ci/run && echo "shell: shellcheck has no objections"
+  shellcheck scripts/*.sh scripts/slurm.sbatch .ci/run && echo "shell: shellcheck has no objections"
 }
 
 # What executes what it reads, or hands names out of files to a shell.

@@ -144,6 +144,34 @@ std::string different_counts(const Group& group) {
   return "";
 }
 
+/// Ranks that wait in a collective which all its ranks, on several hosts, have called, and
+/// whose watchdogs all run: nobody is missing but the bytes between them.
+std::string undelivered(const Group& group) {
+  if (static_cast<int>(group.ranks.size()) < group.communicator.members.count) return "";
+  std::set<std::string> hosts;
+  for (const RankState* rank : group.ranks) {
+    if (rank->status != RankStatus::kHung && rank->status != RankStatus::kEnding) return "";
+    hosts.insert(rank->host);
+  }
+  if (hosts.size() < 2) return "";
+  for (const int64_t number : group.numbers()) {
+    Ranks waiting, called;
+    for (const RankState* rank : group.ranks) {
+      const RecordedCollective* call = find(*rank, group.communicator.name, number);
+      if (call != nullptr) called.push_back(rank);
+      if (call != nullptr && call == rank->inside()) waiting.push_back(rank);
+    }
+    if (waiting.empty() || called.size() < group.ranks.size()) continue;
+    std::string between;
+    for (const std::string& host : hosts) between += (between.empty() ? "" : ", ") + host;
+    return name_of(waiting) + (waiting.size() == 1 ? " waits" : " wait") + " in " +
+           describe(*waiting[0]->inside()) + ", which " + name_of(called) +
+           " have called: what was sent does not arrive; look at the network between hosts " +
+           between;
+  }
+  return "";
+}
+
 /// Ranks that others wait for in a collective which they have not entered.
 Ranks waited_for(const std::vector<Group>& groups) {
   std::map<int, const RankState*> found;
@@ -186,7 +214,7 @@ std::string odd_one_out(const std::vector<SeenRank>& ranks) {
   std::string found = stopped_or_gone(ranks);
   if (!found.empty()) return found;
   const std::vector<Group> groups = groups_of(ranks);
-  for (const auto& look : {different_calls, different_counts}) {
+  for (const auto& look : {different_calls, different_counts, undelivered}) {
     for (const Group& group : groups) {
       found = look(group);
       if (!found.empty()) return found;

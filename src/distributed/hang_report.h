@@ -26,7 +26,9 @@ struct SeenRank {
 ///   2. the n-th collective of a communicator is not the same call on all its ranks: one
 ///      skipped a collective or called another
 ///   3. rows that one rank sends are not what its peer expects
-///   4. ranks wait in a collective that others have not entered: those that are
+///   4. ranks on several hosts have all called the same, have all told that they hang, and
+///      some are still inside: the network between their hosts
+///   5. ranks wait in a collective that others have not entered: those that are
 ///      outside all collectives; failing that, the smaller party
 ///
 /// With two ranks 2 cannot tell who is right and names both.

@@ -1,8 +1,10 @@
 #include "distributed/watchdog.h"
 
 #include <mpi.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -23,6 +25,7 @@ namespace {
 
 constexpr double kLookSeconds = 0.1;
 constexpr double kGraceSeconds = 1.0;
+constexpr int kDaemonSeconds = 5;
 
 /// One line, past stderr's lock, which a hung thread may hold.
 void tell(const std::string& line) {
@@ -219,8 +222,30 @@ void Watchdog::report_hang() const {
        way_out(own_state().checkpoint));
 }
 
+/// A daemon of mpirun that is cut off from it ends its ranks when one aborts, and then waits
+/// for orders as long as TCP does, a quarter of an hour. A child of ours, which
+/// outlives us, tells it to end when it is still there after some seconds.
+void Watchdog::outlive_daemon() const {
+  std::ifstream comm("/proc/" + std::to_string(launcher_) + "/comm");
+  std::string name;
+  std::getline(comm, name);
+  if (name != "orted" || ::getppid() != launcher_) return;
+  const auto daemon = static_cast<int>(::syscall(SYS_pidfd_open, launcher_, 0));
+  if (daemon < 0 || ::fork() != 0) return;
+  // Only system calls from here: another thread may have held any lock at the fork.
+  ::setsid();
+  ::dup2(daemon, STDIN_FILENO);
+  ::close_range(STDIN_FILENO + 1, ~0U, 0);  // the daemon waits for the end of our output
+  pollfd gone{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
+  if (::poll(&gone, 1, kDaemonSeconds * 1000) == 0) {
+    ::syscall(SYS_pidfd_send_signal, STDIN_FILENO, SIGTERM, nullptr, 0);
+  }
+  ::_exit(0);
+}
+
 void Watchdog::end_job() const {
   record_.set_status(RankStatus::kEnding);
+  outlive_daemon();
   std::thread([] {  // should the launcher not hear MPI_Abort
     std::this_thread::sleep_for(std::chrono::seconds(2));
     ::_Exit(kExitWatchdog);

@@ -20,7 +20,9 @@ namespace switchyard {
 /// A hang: no step, phase or collective began or ended for so many seconds. Each rank
 /// tells its line; a second later the lowest of them reads all records, adds the lines
 /// of the ranks that could not speak, names the odd one out (see hang_report.h) and
-/// ends the job with kExitWatchdog. If it cannot, the others do so a second later.
+/// ends the job with kExitWatchdog. If it cannot, the others do so a second later. A
+/// rank that is still there two seconds after its MPI_Abort ends by itself, and
+/// mpirun's daemon of this host, should it be cut off from mpirun, five seconds after.
 ///
 /// A vanished rank: its process is gone and its record does not say that it leaves.
 /// The lowest rank left on the host tells where it was, and ends the job.
@@ -63,6 +65,7 @@ class Watchdog {
   void end_hang();
   void show_other_hosts() const;
   void report_hang() const;
+  void outlive_daemon() const;
   [[noreturn]] void end_job() const;
 
   FlightRecord& record_;

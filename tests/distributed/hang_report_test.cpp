@@ -57,6 +57,22 @@ TEST_F(HangReportTest, ARankOutsideHoldsUpTheOthers) {
             "rank 1 (host h, pid 101) is outside all collectives while the others wait");
 }
 
+TEST_F(HangReportTest, WhatDoesNotArriveIsTheNetworksFault) {
+  auto ranks = make_ranks(4);
+  for (SeenRank& rank : ranks) {
+    const bool inside = rank.state.rank != 2;
+    call(rank, "world", "all-reduce", "gradients", inside ? std::nullopt : std::optional(0.1));
+    rank.state.host = rank.state.rank < 2 ? "a" : "b";
+    rank.state.status = RankStatus::kHung;
+  }
+  call(ranks[2], "world", "barrier", "end of the step");
+  EXPECT_EQ(odd_one_out(ranks),
+            "ranks 0, 1, 3 wait in all-reduce #2 \"gradients\" of world, which ranks 0, 1, 2, 3 "
+            "have called: what was sent does not arrive; look at the network between hosts a, b");
+  ranks[3].state.status = RankStatus::kRunning;  // its watchdog does not run: not the network
+  EXPECT_EQ(odd_one_out(ranks).find("network"), std::string::npos);
+}
+
 TEST_F(HangReportTest, OnlyTheRankAtTheEndOfTheChainIsNamed) {
   // Rank 1 waits for nobody; rank 0 waits for it in their group, 2 and 3 for both in the world.
   auto ranks = make_ranks(4);
