@@ -10,11 +10,18 @@ flags.add_argument("run_dir", type=pathlib.Path)
 flags.add_argument("--project", default="switchyard")
 flags.add_argument("--follow", action="store_true")
 args = flags.parse_args()
+
+
+def shown(value):  # moe.L.load as bars, one for each expert
+    bins = list(range(len(value) + 1)) if isinstance(value, list) else []
+    return wandb.Histogram(np_histogram=(value, bins)) if bins else value
+
+
 path, done, rest = args.run_dir / "metrics.jsonl", 0, b""
 with wandb.init(project=args.project, name=args.run_dir.resolve().name) as run:
     try:
         while True:
-            if path.stat().st_size < done:  # a resumed run has cut it; W&B drops steps that it has
+            if path.stat().st_size < done:  # a resumed run has cut it; W&B drops the steps that it has
                 done, rest = 0, b""
             with path.open("rb") as file:
                 file.seek(done)
@@ -22,8 +29,7 @@ with wandb.init(project=args.project, name=args.run_dir.resolve().name) as run:
                 done = file.tell()
             for record in map(json.loads, whole):
                 prefix = f"eval/{record.pop('eval')}/" if "eval" in record else ""
-                bars = lambda x: wandb.Histogram(np_histogram=(x, list(range(len(x) + 1)))) if isinstance(x, list) else x
-                run.log({prefix + key: bars(x) for key, x in record.items() if x is not None}, step=record["step"])
+                run.log({prefix + key: shown(x) for key, x in record.items() if x is not None}, step=record["step"])
             if not args.follow:
                 break
             time.sleep(2)

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 
@@ -175,7 +176,7 @@ def test_a_log_has_plain_lines(train, data):
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", done.stdout + done.stderr)
     tokens = 2 * 8 * 32
     assert re.search(rf"^data     {tokens} tokens in 2 steps, 0\.\d\d per active parameter\n"
-                     r"         tiny: [\d,]+ tokens, validation [\d,]+; 0\.\d\d epochs$", done.stderr, re.M), done.stderr
+                     r"         tiny: [\d,]+ tokens, validation [\d,]+; 0\.\d\d epochs$", done.stderr, re.M)
     assert re.search(r"^run      \S+/run on \S+ \(1 rank\)$", done.stderr, re.M), done.stderr
 
 
@@ -269,3 +270,33 @@ def test_a_script_mirrors_to_weights_and_biases(resumed, tmp_path):
         assert found["moe.1.load/values"] == expected["moe.1.load"] and found["moe.1.load/bins"] == [0, 1, 2, 3, 4]
     for expected in evaluations:
         assert history[expected["step"]]["eval/val/bits_per_byte"] == expected["bits_per_byte"]
+
+
+STAND_IN = """
+import contextlib, json
+class Run:
+    def log(self, values, step): print(json.dumps([step, values]), flush=True)
+@contextlib.contextmanager
+def init(**_): yield Run()
+"""
+
+
+def test_the_mirror_follows_a_run(tmp_path):
+    """Line by line, with a stand-in for W&B that prints what it is told."""
+    (tmp_path / "wandb.py").write_text(STAND_IN)
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_text('{"step": 1, "loss": 2.5}\n{"step": 2, "lo')
+    command = [sys.executable, SOURCE / "scripts/mirror_to_wandb.py", tmp_path, "--follow"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(tmp_path)}) as mirror:
+        try:
+            told = [json.loads(mirror.stdout.readline())]
+            with metrics.open("a") as file:
+                file.write('ss": 2.25}\n{"step": 2, "eval": "val", "loss": null, "tokens": 9}\n')
+            told += [json.loads(mirror.stdout.readline()) for _ in range(2)]
+            metrics.write_text('{"step": 1, "loss": 2.5}\n')  # resumed from step 1
+            told.append(json.loads(mirror.stdout.readline()))
+        finally:
+            mirror.send_signal(signal.SIGINT)
+    assert mirror.returncode == 0
+    first = [1, {"step": 1, "loss": 2.5}]
+    assert told == [first, [2, {"step": 2, "loss": 2.25}], [2, {"eval/val/step": 2, "eval/val/tokens": 9}], first]

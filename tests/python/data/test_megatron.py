@@ -54,9 +54,9 @@ def test_trains_on_the_same_samples(tmp_path):
     tokens = tokens_of(tmp_path / "out", "train")
     length = 32
     count = (len(tokens) - 1) // length
-    config = GPTDatasetConfig(random_seed=1, sequence_length=length, split="1,0,0",
-                              path_to_cache=str(tmp_path / "cache"),
-                              tokenizer=types.SimpleNamespace(eod=256, vocab_size=257, unique_identifiers={}), reset_position_ids=False,
+    tokenizer = types.SimpleNamespace(eod=256, vocab_size=257, unique_identifiers={})
+    config = GPTDatasetConfig(random_seed=1, sequence_length=length, split="1,0,0", tokenizer=tokenizer,
+                              path_to_cache=str(tmp_path / "cache"), reset_position_ids=False,
                               reset_attention_mask=False, eod_mask_loss=False)
     indexed = IndexedDataset(str(tmp_path / "out" / "train"))
     theirs = GPTDataset(indexed, str(tmp_path / "out" / "train"), np.arange(len(indexed), dtype=np.int32), count,
