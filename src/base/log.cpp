@@ -9,20 +9,27 @@
 namespace switchyard {
 namespace {
 
+constexpr std::string_view kEraseLine = "\r\033[K";
+
 std::atomic<int> log_rank{0};
 std::mutex line_mutex;
+std::string status_line;  // on the terminal now
 
-/// A message that cannot be written has nowhere to complain.
-void write_line(const std::string& prefix, const std::string& message) {
-  const std::string line = prefix + printable(message) + '\n';
-  const std::lock_guard<std::mutex> lock(line_mutex);
-  size_t done = 0;
-  while (done < line.size()) {
-    const ssize_t n = ::write(STDERR_FILENO, line.data() + done, line.size() - done);
+/// What cannot be written has nowhere to complain.
+void write_bytes(std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t n = ::write(STDERR_FILENO, bytes.data(), bytes.size());
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return;
-    done += static_cast<size_t>(n);
+    bytes.remove_prefix(static_cast<size_t>(n));
   }
+}
+
+void write_line(const std::string& prefix, const std::string& message) {
+  std::string line = prefix + printable(message) + '\n';
+  const std::lock_guard<std::mutex> lock(line_mutex);
+  if (!status_line.empty()) line = std::string(kEraseLine) + line + status_line;
+  write_bytes(line);
 }
 
 }  // namespace
@@ -42,6 +49,14 @@ std::string printable(std::string_view text) {
 }
 
 void set_log_rank(int rank) { log_rank = rank; }
+
+void set_status_line(const std::string& text) {
+  if (log_rank != 0) return;
+  const std::lock_guard<std::mutex> lock(line_mutex);
+  if (text.empty() && status_line.empty()) return;
+  status_line = text;
+  write_bytes(std::string(kEraseLine) + text);
+}
 
 void log_info(const std::string& message) {
   if (log_rank == 0) write_line("", message);

@@ -16,6 +16,12 @@ std::string printable(std::string_view text);
 /// This process's rank in the world: 0 until it is told.
 void set_log_rank(int rank);
 
+/// A line that stays below all messages on rank 0's terminal, and is written anew whenever
+/// it changes or a message has gone out above it; "" takes it away. Raw bytes: it may hold
+/// colours, and must fit the terminal's width. Whoever writes to the same terminal by
+/// other means takes it away for that long.
+void set_status_line(const std::string& text);
+
 /// On rank 0 only.
 void log_info(const std::string& message);
 

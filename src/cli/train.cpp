@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "cli/command.h"
+#include "cli/console_style.h"
 #include "config/load_config.h"
 #include "train/load_run_config.h"
 #include "train/run_description.h"
@@ -14,6 +15,7 @@ struct TrainFlags {
   std::string config;
   std::vector<std::string> sets;
   std::string resume = "auto";
+  std::string progress = "auto";
   bool print_config = false, dry_run = false, help_config = false;
 };
 
@@ -40,7 +42,8 @@ ExitCode run_train(const TrainFlags& flags, const Runtime& runtime) {
     print_once(runtime, describe_run(config, runtime.world_size()));
     return kExitOk;
   }
-  return run_training(runtime, config, parse_resume(flags.resume));
+  return run_training(runtime, config, parse_resume(flags.resume),
+                      console_style(runtime, flags.progress));
 }
 
 }  // namespace
@@ -60,6 +63,12 @@ Command add_train(CLI::App& app) {
                    "auto: go on from the run's newest valid checkpoint; strict: insist on one; "
                    "never: start over; or the checkpoint to go on from")
       ->type_name("auto|strict|never|CHECKPOINT")
+      ->capture_default_str();
+  command
+      ->add_option("--progress", flags->progress,
+                   "A bar below the lines; auto: on a terminal, without mpirun")
+      ->check(CLI::IsMember({"auto", "on", "off"}))
+      ->type_name("auto|on|off")
       ->capture_default_str();
   command->add_flag("--print-config", flags->print_config, "Print the resolved config and stop");
   command->add_flag("--dry-run", flags->dry_run, "Print model, layout and memory and stop");

@@ -21,6 +21,8 @@ void describe(Visitor& visit, Section& run) {
   visit("seed", run.seed, at_least(0),
         "Seed of every draw: initial weights, order of the samples, jitter, dropout. The same "
         "seed gives the same numbers on any layout.");
+  visit("tensorboard", run.tensorboard, anything(),
+        "Write the metrics as TensorBoard events, too, under DIR/NAME/tb.");
 }
 
 template <typename Visitor, SectionOf<DataSource> Section>
@@ -446,7 +448,8 @@ void describe(Visitor& visit, Section& spike) {
         "What follows: nothing; leave the update out; or go back to the last checkpoint and leave "
         "out the samples from there to behind the spike.");
   visit("window", spike.window, at_least(8).in("steps"),
-        "Last steps whose mean and deviation are the measure; half of them must be there.");
+        "Last steps whose mean and deviation are the measure, of loss_z and grad_norm_z in "
+        "metrics.jsonl too; half of them must be there.");
   visit("sigmas", spike.sigmas, above(0).in("standard deviations"),
         "Deviations above the mean that make a spike.");
   visit("skip_steps", spike.skip_steps, at_least(0).in("steps"),

@@ -18,6 +18,7 @@ struct RunSection {
   std::string name = "run";
   std::string dir = "runs";
   int64_t seed = 1234;
+  bool tensorboard = true;
   bool operator==(const RunSection&) const = default;
 };
 

@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <numeric>
+
 namespace switchyard {
 namespace {
 
@@ -16,6 +18,12 @@ std::string to_text(const at::Tensor& bytes, int64_t begin, int64_t size) {
   return {data + begin, static_cast<size_t>(size)};
 }
 
+/// The part of `bytes` whose rows do not stay on `rank`.
+int64_t sent_away(const FlightRecord::Rows& rows, int rank, int64_t bytes) {
+  const int64_t all = std::accumulate(rows.to.begin(), rows.to.end(), int64_t{0});
+  return all == 0 ? 0 : bytes / all * (all - rows.to.at(rank));
+}
+
 }  // namespace
 
 void Communicator::note_in(FlightRecord& record, Members members) {
@@ -27,6 +35,8 @@ Communicator::Collective::Collective(Communicator& communicator, const char* op,
                                      const char* purpose, int64_t bytes,
                                      const FlightRecord::Rows* rows)
     : communicator_(communicator), start_(Clock::now()) {
+  if (rows != nullptr)
+    communicator.exchanged_bytes_ += sent_away(*rows, communicator.rank(), bytes);
   FlightRecord* record = communicator.record_;
   if (record == nullptr) return;
   ticket_ = record->enter(communicator.number_in_record_, op, purpose, bytes, rows);

@@ -35,6 +35,9 @@ class Communicator {
   /// for the others included.
   double milliseconds() const { return milliseconds_; }
 
+  /// Bytes of rows that this rank has sent to other ranks in all-to-alls since the start.
+  int64_t exchanged_bytes() const { return exchanged_bytes_; }
+
   /// Notes this communicator's collectives in `record` from now on, whose world ranks
   /// are `members`. The record must outlive it. Local.
   void note_in(FlightRecord& record, Members members);
@@ -97,6 +100,7 @@ class Communicator {
   int rank_, size_;
   std::string name_;
   double milliseconds_ = 0;
+  int64_t exchanged_bytes_ = 0;
   FlightRecord* record_ = nullptr;
   int number_in_record_ = 0;
 };

@@ -26,6 +26,12 @@ std::string loss_text(double loss, Colour colour) {
   return "loss " + painted(number("%.4f", loss), std::isfinite(loss) ? kBold : kRed, colour);
 }
 
+/// " (+6.2z)" where it is much.
+std::string mark(double z, Colour colour) {
+  if (!(std::abs(z) >= kMarkedZ) || !std::isfinite(z)) return "";
+  return " " + painted(number("(%+.1fz)", z), kRed, colour);
+}
+
 std::string of_steps(int64_t step, int64_t total_steps) {
   return std::to_string(step) + "/" + std::to_string(total_steps);
 }
@@ -51,12 +57,13 @@ std::string two_units(int64_t large, const char* large_unit, int64_t small,
 std::string step_line(const StepMetrics& metrics, int64_t total_steps, Colour colour) {
   std::string line = "step " + of_steps(metrics.step, total_steps);
   const auto add = [&line](const std::string& text) { line += " | " + text; };
-  add(loss_text(metrics.loss, colour));
+  add(loss_text(metrics.loss, colour) + mark(metrics.loss_z, colour));
   if (!metrics.moe.empty()) {
     add(number("aux %.2f", metrics.aux_loss) + number(" z %.2f", metrics.z_loss));
   }
   const std::string norm = number("norm %.2f", metrics.grad_norm);
-  add(std::isfinite(metrics.grad_norm) ? norm : painted(norm, kRed, colour));
+  add((std::isfinite(metrics.grad_norm) ? norm : painted(norm, kRed, colour)) +
+      mark(metrics.grad_norm_z, colour));
   add(number("lr %.1e", metrics.lr));
   add(number("%.0f ms", metrics.step_ms));
   add(grouped(std::llround(metrics.tokens_per_second)) + " tok/s");
@@ -76,6 +83,25 @@ std::string eval_line(const EvalMetrics& metrics, int64_t total_steps, Colour co
                      loss_text(metrics.loss, colour) + number(" | ppl %.2f", metrics.perplexity());
   if (metrics.bits_per_byte) line += number(" | bits/byte %.4f", *metrics.bits_per_byte);
   return line;
+}
+
+std::string progress_bar(const StepProgress& progress, int64_t width) {
+  constexpr int64_t kLongest = 40, kShortest = 5;
+  const double share = static_cast<double>(progress.step) /
+                       static_cast<double>(std::max<int64_t>(1, progress.total_steps));
+  const double remaining_ms =
+      static_cast<double>(progress.total_steps - progress.step) * progress.step_ms;
+  const std::string text = number(" %3.0f%%", std::floor(100 * share)) + " | step " +
+                           of_steps(progress.step, progress.total_steps) +
+                           number(" | %.0f ms", progress.step_ms) + " | eta " +
+                           duration_text(remaining_ms / 1000);
+  const int64_t cells = std::min(kLongest, width - static_cast<int64_t>(text.size()) - 2);
+  if (cells < kShortest) return text.substr(1, static_cast<size_t>(std::max<int64_t>(0, width)));
+  const auto done = static_cast<size_t>(share * static_cast<double>(cells));
+  std::string bar(done, '=');
+  if (done < static_cast<size_t>(cells)) bar += '>';
+  bar.resize(static_cast<size_t>(cells), ' ');
+  return "[" + bar + "]" + text;
 }
 
 std::string grouped(int64_t value) {

@@ -19,14 +19,16 @@ bool is_record_up_to(const std::string& line, int64_t step) {
 
 }  // namespace
 
-std::string step_json(const StepMetrics& metrics) {
+Json step_record(const StepMetrics& metrics) {
   Json json = {
       {"step", metrics.step},
       {"tokens", metrics.tokens},
       {"loss", metrics.loss},
+      {"loss_z", metrics.loss_z},
       {"aux_loss", metrics.aux_loss},
       {"z_loss", metrics.z_loss},
       {"grad_norm", metrics.grad_norm},
+      {"grad_norm_z", metrics.grad_norm_z},
       {"grad_norm_dense", metrics.grad_norm_dense},
       {"grad_norm_expert", metrics.grad_norm_expert},
       {"lr", metrics.lr},
@@ -39,6 +41,10 @@ std::string step_json(const StepMetrics& metrics) {
       {"comm_ms", metrics.phases.comm_ms},
       {"optimizer_ms", metrics.phases.optimizer_ms},
       {"checkpoint_ms", metrics.phases.checkpoint_ms},
+      {"slowest_rank", metrics.slowest_rank},
+      {"slowest_rank_ms", metrics.slowest_rank_ms},
+      {"typical_rank_ms", metrics.typical_rank_ms},
+      {"exchange_bytes", metrics.exchange_bytes},
       {"peak_rss_bytes", metrics.peak_rss_bytes},
       {"skipped_steps", metrics.skipped_steps},
   };
@@ -47,18 +53,23 @@ std::string step_json(const StepMetrics& metrics) {
     json[prefix + "max_load"] = layer.max_load;
     json[prefix + "dropped"] = layer.dropped;
     json[prefix + "entropy"] = layer.entropy;
+    json[prefix + "dead"] = layer.dead();
     json[prefix + "load"] = layer.load;
   }
-  return json.dump();
+  return json;
 }
 
-std::string eval_json(const EvalMetrics& metrics) {
+Json eval_record(const EvalMetrics& metrics) {
   Json json = {{"step", metrics.step},     {"eval", metrics.split},
                {"loss", metrics.loss},     {"perplexity", metrics.perplexity()},
                {"bits_per_byte", nullptr}, {"tokens", metrics.tokens}};
   if (metrics.bits_per_byte) json["bits_per_byte"] = *metrics.bits_per_byte;
-  return json.dump();
+  return json;
 }
+
+std::string step_json(const StepMetrics& metrics) { return step_record(metrics).dump(); }
+
+std::string eval_json(const EvalMetrics& metrics) { return eval_record(metrics).dump(); }
 
 void JsonlWriter::append_line(const std::string& line) {
   file_.append(line + '\n');

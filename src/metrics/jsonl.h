@@ -1,12 +1,17 @@
 #pragma once
 
 #include <cstdint>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "base/file.h"
 #include "metrics/step_metrics.h"
 
 namespace switchyard {
+
+/// A record as a flat JSON object: what all that is written of a run has as its keys.
+nlohmann::ordered_json step_record(const StepMetrics& metrics);
+nlohmann::ordered_json eval_record(const EvalMetrics& metrics);
 
 /// One line of metrics.jsonl, without the newline: a flat JSON object. Numbers
 /// are written with as many digits as it takes to read them back bit-equal;

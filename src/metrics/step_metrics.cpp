@@ -9,6 +9,7 @@ namespace switchyard {
 MoeLayerMetrics layer_metrics(int64_t layer, const std::vector<int64_t>& copies_E) {
   MoeLayerMetrics metrics;
   metrics.layer = layer;
+  metrics.copies = copies_E;
   metrics.load.assign(copies_E.size(), 0.0);
   const int64_t total = std::accumulate(copies_E.begin(), copies_E.end(), int64_t{0});
   if (total == 0) return metrics;
@@ -19,6 +20,8 @@ MoeLayerMetrics layer_metrics(int64_t layer, const std::vector<int64_t>& copies_
   metrics.max_load = busiest * static_cast<double>(copies_E.size());
   return metrics;
 }
+
+int64_t MoeLayerMetrics::dead() const { return std::count(copies.begin(), copies.end(), 0); }
 
 double EvalMetrics::perplexity() const { return std::exp(loss); }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -17,6 +18,9 @@ struct MoeLayerMetrics {
   double dropped = 0;        // share of the routed copies that capacity dropped
   double entropy = 0;        // of the router's probabilities, mean over tokens, in nats
   std::vector<double> load;  // each expert's share of the routed copies, before drops; sums to 1
+  std::vector<int64_t> copies = {};  // of each expert, before drops
+
+  int64_t dead() const;  // experts without a copy
 };
 
 /// `load` and `max_load` from the copies routed to each expert of a layer.
@@ -35,12 +39,21 @@ struct StepMetrics {
   double grad_norm_dense = 0;   // of the dense parameters, router included
   double grad_norm_expert = 0;  // of the experts
   double lr = 0;
-  double step_ms = 0;                // wall time per step since the last record, data wait included
-  double tokens_per_second = 0;      // of the whole world over the same time
-  double mfu = 0;                    // model FLOPs / (time * peak FLOPs), 0 to 1
-  PhaseTimes phases;                 // per step since the last record, the slowest rank's
-  int64_t peak_rss_bytes = 0;        // the largest rank's
-  int64_t skipped_steps = 0;         // steps left out for non-finite gradients, since step 0
+  double step_ms = 0;            // wall time per step since the last record, data wait included
+  double tokens_per_second = 0;  // of the whole world over the same time
+  double mfu = 0;                // model FLOPs / (time * peak FLOPs), 0 to 1
+  PhaseTimes phases;             // per step since the last record, the slowest rank's
+  int64_t peak_rss_bytes = 0;    // the largest rank's
+  int64_t skipped_steps = 0;     // steps left out for non-finite gradients, since step 0
+  // How far loss and norm stand from those of the last steps, in their standard deviations; see
+  // train/spike_guard.h.
+  double loss_z = std::numeric_limits<double>::quiet_NaN();
+  double grad_norm_z = std::numeric_limits<double>::quiet_NaN();
+  // Work is a rank's time outside collectives, per step since the last record.
+  int64_t slowest_rank = 0;
+  double slowest_rank_ms = 0;        // of work
+  double typical_rank_ms = 0;        // the lower median over ranks
+  int64_t exchange_bytes = 0;        // that left their rank in this step's all-to-alls, over ranks
   std::vector<MoeLayerMetrics> moe;  // by layer; empty for a dense model
 };
 

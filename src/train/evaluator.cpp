@@ -19,8 +19,9 @@ struct LossSum {
   int64_t tokens = 0;
 };
 
-LossSum loss_of(Session& session, const MicroBatch& batch) {
+LossSum loss_of(Session& session, const MicroBatch& batch, TokenCensus* tokens) {
   const DecoderOutput output = session.decoder().forward(batch.input);
+  if (tokens != nullptr) tokens->add(batch.input.tokens_BS, output.routers);
   const Tensor loss =
       cross_entropy_sum(session.decoder().logits(output.hidden_TD), batch.targets_T);
   return {loss.item<double>(), batch.input.valid_BS.sum().item<int64_t>()};
@@ -31,14 +32,14 @@ LossSum loss_of(Session& session, const MicroBatch& batch) {
 std::optional<EvalMetrics> evaluate(Session& session, const std::string& data_dir,
                                     const std::string& split, int64_t sequence_length,
                                     int64_t max_sequences, const std::function<bool()>& stop,
-                                    std::optional<int64_t> domain) {
+                                    std::optional<int64_t> domain, TokenCensus* tokens) {
   const c10::NoGradGuard no_grad;
   SplitBatches batches(session, data_dir, split, sequence_length, max_sequences, domain);
   LossSum sum;
   while (!batches.done()) {
     const FlightRecord::Phase phase(session.record(), "evaluate");
     if (stop && stop()) return std::nullopt;
-    const LossSum part = loss_of(session, batches.next());
+    const LossSum part = loss_of(session, batches.next(), tokens);
     sum.loss += part.loss;
     sum.tokens += part.tokens;
   }

@@ -6,6 +6,7 @@
 
 #include "metrics/step_metrics.h"
 #include "train/session.h"
+#include "train/token_census.h"
 
 namespace switchyard {
 
@@ -16,6 +17,7 @@ namespace switchyard {
 ///
 ///   max_sequences  0: the whole split
 ///   domain         source of data.path that the text is of, for routers that choose by it
+///   tokens         counts which tokens the experts took; null: nobody does
 ///   stop           asked between batches, on every rank with the same answer: gives
 ///                  up and returns nothing when it says so
 ///
@@ -27,6 +29,7 @@ std::optional<EvalMetrics> evaluate(Session& session, const std::string& data_di
                                     const std::string& split, int64_t sequence_length,
                                     int64_t max_sequences,
                                     const std::function<bool()>& stop = nullptr,
-                                    std::optional<int64_t> domain = {});
+                                    std::optional<int64_t> domain = {},
+                                    TokenCensus* tokens = nullptr);
 
 }  // namespace switchyard

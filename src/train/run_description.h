@@ -1,9 +1,14 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "config/run_config.h"
+#include "data/training_data.h"
+#include "metrics/run_record.h"
+#include "model/model_size.h"
 #include "optim/parameter_store.h"
+#include "train/session.h"
 
 namespace switchyard {
 
@@ -17,6 +22,22 @@ std::string layout_line(const RunConfig& config, int world_size);
 
 /// "memory   per rank: weights 1.2 GiB, gradients ..., optimizer ..."
 std::string memory_line(const ParameterBytes& bytes);
+
+/// What the steps see of the data, and each source, in lines of their own:
+///
+///   data     819,200 tokens in 400 steps, 0.13 per active parameter
+///            novels: 1,023,456 tokens, validation 51,234; 0.80 epochs
+///
+/// Of several sources each has its share of the samples, too. Opens the validation splits.
+std::string data_lines(const TrainingData& data, const RunConfig& config, const ModelSize& size);
+
+/// "run      runs/quickstart on a (2 ranks), b (2 ranks), going on from ...": `hosts` are those
+/// of the ranks, `resumed_from` a checkpoint or "".
+std::string run_line(const std::string& folder, const std::vector<std::string>& hosts,
+                     const std::string& resumed_from);
+
+/// What run.json says of a run, but for its starts and the peak of its processors.
+RunRecord describe_run(const Session& session, const TrainingData& data);
 
 /// What would run, as text: model, layout, bytes per rank, tokens per step, advice.
 /// Builds no model and touches no data but its meta.json.

@@ -26,11 +26,11 @@ void put_aside(const std::string& path) {
   log_info("renamed  " + path + " to " + aside + ": this run does not go on from it");
 }
 
-/// Of config.yaml and metrics.jsonl, by a job that was killed while it replaced them.
+/// Of the run's own files, by a job that was killed while it replaced them.
 void remove_half_written(const std::string& run_dir) {
   for (const std::string& name : list_folder(run_dir)) {
-    if (name.starts_with("config.yaml.tmp-") || name.starts_with("metrics.jsonl.tmp-")) {
-      remove_tree(run_dir + "/" + name);
+    for (const char* file : {"config.yaml", "metrics.jsonl", "run.json", "routing.json"}) {
+      if (name.starts_with(std::string(file) + ".tmp-")) remove_tree(run_dir + "/" + name);
     }
   }
 }
@@ -47,6 +47,7 @@ void RunFolder::open(const RunConfig& config, Mode mode, int64_t step) {
   put_aside_what_is_abandoned(mode, step);
   remove_half_written(path_);
   make_folders(flight());
+  if (config.run.tensorboard) make_folders(tensorboard());
   for (const std::string& left : remove_abandoned(checkpoints())) {
     log_info("removed " + left + ", which a killed job has left");
   }
@@ -63,7 +64,9 @@ void RunFolder::open(const RunConfig& config, Mode mode, int64_t step) {
 void RunFolder::put_aside_what_is_abandoned(Mode mode, int64_t step) const {
   if (mode == Mode::kNever) {
     put_aside(checkpoints());
-    put_aside(metrics());
+    for (const std::string& of_old_run : {metrics(), run_record(), routing(), tensorboard()}) {
+      put_aside(of_old_run);
+    }
     return;
   }
   for (const int64_t later : list_steps(checkpoints())) {

@@ -25,6 +25,9 @@ struct ResumeOptions {
 ///     lock           held by rank 0 of the job that runs
 ///     config.yaml    the resolved config
 ///     metrics.jsonl
+///     run.json       what runs and where: see metrics/run_record.h
+///     routing.json   where the tokens go: see metrics/routing_record.h
+///     tb/            metrics.jsonl as TensorBoard events
 ///     flight/        what each rank did last
 ///     checkpoints/
 ///
@@ -36,6 +39,9 @@ class RunFolder {
   const std::string& path() const { return path_; }
   std::string checkpoints() const { return path_ + "/checkpoints"; }
   std::string metrics() const { return path_ + "/metrics.jsonl"; }
+  std::string run_record() const { return path_ + "/run.json"; }
+  std::string routing() const { return path_ + "/routing.json"; }
+  std::string tensorboard() const { return path_ + "/tb"; }
   std::string flight() const { return path_ + "/flight"; }
   std::string lock() const { return path_ + "/lock"; }
 

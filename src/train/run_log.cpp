@@ -21,21 +21,37 @@ enum TimesColumn {
   kOptimizer,
   kCheckpoint,
   kRss,
-  kPeakFlops
+  kPeakFlops,
+  kExchanged
 };
+
+/// Histograms in TensorBoard's files, of each layer and of each kind, in a whole run.
+constexpr int64_t kMaxHistograms = 200;
+
+std::string layer_key(int64_t layer, const char* key) {
+  return "moe." + std::to_string(layer) + "." + key;
+}
 
 }  // namespace
 
-void RunLog::open(const std::string& metrics_path) {
-  metrics_path_ = metrics_path;
-  jsonl_ = std::make_unique<JsonlWriter>(metrics_path);
+void RunLog::open() {
+  jsonl_ = std::make_unique<JsonlWriter>(folder_.metrics());
+  if (!session_.config().run.tensorboard) return;
+  tensorboard_ =
+      std::make_unique<TensorBoardWriter>(folder_.tensorboard(), session_.progress().step);
 }
 
 void RunLog::cut_after(int64_t step) {
+  next_histograms_ = 0;
   if (!jsonl_) return;
   jsonl_.reset();
-  truncate_after_step(metrics_path_, step);
-  open(metrics_path_);
+  truncate_after_step(folder_.metrics(), step);
+  jsonl_ = std::make_unique<JsonlWriter>(folder_.metrics());
+  if (tensorboard_) tensorboard_->forget_after(step);
+}
+
+double RunLog::elapsed_ms() const {
+  return std::chrono::duration<double, std::milli>(Clock::now() - window_.start).count();
 }
 
 void RunLog::add(const PhaseTimes& times) {
@@ -44,25 +60,49 @@ void RunLog::add(const PhaseTimes& times) {
   window_.times.backward_ms += times.backward_ms;
   window_.times.comm_ms += times.comm_ms;
   window_.times.optimizer_ms += times.optimizer_ms;
+  if (!jsonl_) return;
+  console_.show({session_.progress().step, session_.config().train.steps,
+                 elapsed_ms() / static_cast<double>(window_.steps)});
 }
 
-void RunLog::record(const StepReport& report) {
+void RunLog::record(const StepReport& report, const RoutingCensus& census) {
   const StepMetrics metrics = metrics_of(report);
   if (jsonl_) {
-    std::printf("%s\n", step_line(metrics, session_.config().train.steps, colour_).c_str());
-    std::fflush(stdout);
+    console_.print(step_line(metrics, session_.config().train.steps, console_.colour()));
     jsonl_->append(metrics);
+    if (tensorboard_) tensorboard_->add_scalars(step_record(metrics), "");
   }
+  for (const std::string& warning : health_.look_at(metrics)) log_warning(warning);
+  record_histograms(metrics, census);
   restart();
 }
 
 void RunLog::record(const std::vector<EvalMetrics>& evaluations) {
   if (!jsonl_) return;
   for (const EvalMetrics& metrics : evaluations) {
-    std::printf("%s\n", eval_line(metrics, session_.config().train.steps, colour_).c_str());
+    console_.print(eval_line(metrics, session_.config().train.steps, console_.colour()));
     jsonl_->append(metrics);
+    if (tensorboard_) {
+      tensorboard_->add_scalars(eval_record(metrics), "eval/" + metrics.split + "/");
+    }
   }
-  std::fflush(stdout);
+}
+
+/// Into TensorBoard's files alone; collective, unless they are off.
+void RunLog::record_histograms(const StepMetrics& metrics, const RoutingCensus& census) {
+  const RunConfig& config = session_.config();
+  const bool is_last = metrics.step == config.train.steps;
+  if (!config.run.tensorboard || metrics.moe.empty()) return;
+  if (metrics.step < next_histograms_ && !is_last) return;
+  next_histograms_ = metrics.step + config.train.steps / kMaxHistograms;
+  const std::vector<Histogram> logits = census.router_logits(*session_.mesh().world);
+  if (!tensorboard_) return;
+  for (size_t l = 0; l < metrics.moe.size(); ++l) {
+    const MoeLayerMetrics& layer = metrics.moe[l];
+    tensorboard_->add_histogram(metrics.step, layer_key(layer.layer, "load"),
+                                expert_histogram(layer.copies));
+    tensorboard_->add_histogram(metrics.step, layer_key(layer.layer, "router_logits"), logits[l]);
+  }
 }
 
 StepMetrics RunLog::metrics_of(const StepReport& report) {
@@ -70,24 +110,27 @@ StepMetrics RunLog::metrics_of(const StepReport& report) {
   const Progress& progress = session_.progress();
   Communicator& world = *session_.mesh().world;
   const auto steps = static_cast<double>(window_.steps);
-  const double elapsed_ms =
-      std::chrono::duration<double, std::milli>(Clock::now() - window_.start).count();
   const PhaseTimes& p = window_.times;
   const at::Tensor mine =
-      at::tensor({elapsed_ms, p.data_ms, p.forward_ms, p.backward_ms, p.comm_ms, p.optimizer_ms,
-                  p.checkpoint_ms, static_cast<double>(peak_rss_bytes()), peak_flops_},
+      at::tensor({elapsed_ms(), p.data_ms, p.forward_ms, p.backward_ms, p.comm_ms, p.optimizer_ms,
+                  p.checkpoint_ms, static_cast<double>(peak_rss_bytes()), peak_flops_,
+                  static_cast<double>(report.exchanged_bytes)},
                  at::kDouble);
   at::Tensor times_WT = at::empty({world.size(), mine.numel()}, at::kDouble);
   world.all_gather(mine, times_WT, "times of the ranks");
-  warn_of_slow_ranks(times_WT);
   const at::Tensor slowest_T = std::get<0>(times_WT.max(0));
   const double* x = slowest_T.data_ptr<double>();
   const double peak_flops = times_WT.select(1, kPeakFlops).sum().item<double>();
 
   StepMetrics metrics;
+  compare_ranks(times_WT, metrics);
+  metrics.exchange_bytes =
+      static_cast<int64_t>(times_WT.select(1, kExchanged).sum().item<double>());
   metrics.step = progress.step;
   metrics.tokens = progress.tokens;
   metrics.loss = report.loss;
+  metrics.loss_z = report.loss_z;
+  metrics.grad_norm_z = report.norm_z;
   metrics.aux_loss = report.aux;
   metrics.z_loss = report.z;
   metrics.grad_norm = report.norms.total;
@@ -115,11 +158,15 @@ StepMetrics RunLog::metrics_of(const StepReport& report) {
   return metrics;
 }
 
-/// Each once: a rank whose work outside collectives takes twice as long as most ranks'.
-void RunLog::warn_of_slow_ranks(const at::Tensor& times_WT) {
+/// Names, each once, a rank whose work outside collectives takes twice as long as most ranks'.
+void RunLog::compare_ranks(const at::Tensor& times_WT, StepMetrics& metrics) {
   const int64_t W = times_WT.size(0);
   const at::Tensor work_W = times_WT.select(1, kElapsed) - times_WT.select(1, kComm);
   const double typical = std::get<0>(work_W.sort())[(W - 1) / 2].item<double>();
+  const auto steps = static_cast<double>(window_.steps);
+  metrics.slowest_rank = work_W.argmax().item<int64_t>();
+  metrics.slowest_rank_ms = work_W.max().item<double>() / steps;
+  metrics.typical_rank_ms = typical / steps;
   for (int64_t r = 0; r < W; ++r) {
     const double work = work_W[r].item<double>(), elapsed = times_WT[r][kElapsed].item<double>();
     const bool slow = work > 2 * typical && work - typical > 0.2 * elapsed;
@@ -130,7 +177,7 @@ void RunLog::warn_of_slow_ranks(const at::Tensor& times_WT) {
     log_warning("rank " + std::to_string(r) + " is slow: " + per_step(work) +
                 " of work per step where most ranks take " + per_step(typical) +
                 ", and all wait for it; see what else runs on its host (" +
-                record_path(flight_dir_, static_cast<int>(r)) + ")");
+                record_path(folder_.flight(), static_cast<int>(r)) + ")");
   }
 }
 

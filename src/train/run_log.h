@@ -6,28 +6,33 @@
 #include <string>
 #include <vector>
 
-#include "metrics/console.h"
+#include "metrics/health.h"
 #include "metrics/jsonl.h"
+#include "metrics/live_console.h"
+#include "metrics/tensorboard.h"
+#include "train/run_folder.h"
 #include "train/session.h"
 #include "train/train_step.h"
 
 namespace switchyard {
 
-/// What a run tells while it trains: a console line and a line of metrics.jsonl per record,
-/// averaged over the steps since the last one, and, once each, which ranks are slow.
+/// What a run tells while it trains: per record a console line, a line of metrics.jsonl and
+/// TensorBoard events, averaged over the steps since the last one; warnings, once each, of what
+/// the records show.
 class RunLog {
  public:
-  /// peak_flops: this rank's rate of matrix products, for the MFU. `session` must outlive it.
-  RunLog(Session& session, const std::string& flight_dir, double peak_flops, Colour colour)
-      : session_(session), flight_dir_(flight_dir), peak_flops_(peak_flops), colour_(colour) {}
+  /// peak_flops: this rank's rate of matrix products, for the MFU. `session` and `folder` must
+  /// outlive it.
+  RunLog(Session& session, const RunFolder& folder, double peak_flops, ConsoleStyle style)
+      : session_(session), folder_(folder), peak_flops_(peak_flops), console_(style) {}
 
-  /// Appends to metrics.jsonl from here on. On rank 0 alone.
-  void open(const std::string& metrics_path);
+  /// Appends to the run's files from here on. On rank 0 alone.
+  void open();
 
   /// Removes the records after `step` from what `open` has opened. Local.
   void cut_after(int64_t step);
 
-  /// The times of one step of this rank. Local.
+  /// The times of one step of this rank. Local; rank 0 moves its bar.
   void add(const PhaseTimes& times);
 
   /// Milliseconds of this rank since the last record; Span may add to them.
@@ -46,8 +51,9 @@ class RunLog {
     const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   };
 
-  /// Records the step and begins a new window. Collective over the world.
-  void record(const StepReport& report);
+  /// Records the step, of whose routing `census` tells, and begins a new window. Collective
+  /// over the world.
+  void record(const StepReport& report, const RoutingCensus& census);
 
   /// Records evaluations. Local: rank 0 writes.
   void record(const std::vector<EvalMetrics>& evaluations);
@@ -65,16 +71,20 @@ class RunLog {
   };
 
   StepMetrics metrics_of(const StepReport& report);
-  void warn_of_slow_ranks(const at::Tensor& times_WT);
+  void compare_ranks(const at::Tensor& times_WT, StepMetrics& metrics);
+  void record_histograms(const StepMetrics& metrics, const RoutingCensus& census);
+  double elapsed_ms() const;
 
   Session& session_;
-  std::string flight_dir_;
+  const RunFolder& folder_;
   double peak_flops_;
-  Colour colour_;
+  LiveConsole console_;
   Window window_;
-  std::string metrics_path_;
-  std::unique_ptr<JsonlWriter> jsonl_;  // rank 0
-  std::set<int64_t> slow_ranks_;        // that have been named
+  std::unique_ptr<JsonlWriter> jsonl_;              // rank 0
+  std::unique_ptr<TensorBoardWriter> tensorboard_;  // rank 0, unless run.tensorboard is off
+  int64_t next_histograms_ = 0;                     // step from which histograms are due
+  Health health_;
+  std::set<int64_t> slow_ranks_;  // that have been named
 };
 
 }  // namespace switchyard

@@ -208,8 +208,9 @@ void break_gradients(Session& session, double& loss) {
 }  // namespace
 
 StepReport compute_gradients(Session& session, const std::vector<MicroBatch>& batches,
-                             RoutingTrace* trace) {
+                             RoutingTrace* trace, RoutingCensus* census) {
   StepReport report;
+  const int64_t exchanged_before = session.mesh().expert->exchanged_bytes();
   const double comm_before = milliseconds_in_collectives(session.mesh());
   const RunConfig& config = session.config();
   const double step_tokens =
@@ -242,6 +243,7 @@ StepReport compute_gradients(Session& session, const std::vector<MicroBatch>& ba
       sums.z += router.z;
       sums.add(output.routers);
       trace_routing(output.routers, batch, trace);
+      if (census != nullptr) census->add(output.routers);
     }
     const Span span(report.phases.backward_ms);
     const FlightRecord::Phase phase(session.record(), "backward");
@@ -255,6 +257,7 @@ StepReport compute_gradients(Session& session, const std::vector<MicroBatch>& ba
   report.norms = gradient_norms(session.store(), *session.mesh().world);
   report.finite = std::isfinite(report.loss) && std::isfinite(report.norms.total);
   report.phases.comm_ms = milliseconds_in_collectives(session.mesh()) - comm_before;
+  report.exchanged_bytes = session.mesh().expert->exchanged_bytes() - exchanged_before;
   return report;
 }
 
@@ -283,13 +286,19 @@ void apply_update(Session& session, StepReport& report) {
 
 }  // namespace
 
-StepReport train_step(Session& session, const std::vector<MicroBatch>& batches) {
+StepReport train_step(Session& session, const std::vector<MicroBatch>& batches,
+                      RoutingCensus* census) {
   const RunConfig& config = session.config();
   Progress& progress = session.progress();
   break_weights(session);
-  StepReport report = compute_gradients(session, batches);
+  StepReport report = compute_gradients(session, batches, /*trace=*/nullptr, census);
   if (failpoint("spike")) report.norms.total += 1e3;
-  report.spike = report.finite && session.spike_guard().is_spike(report.loss, report.norms.total);
+  if (report.finite) {
+    const auto verdict = session.spike_guard().look_at(report.loss, report.norms.total);
+    report.loss_z = verdict.loss_z;
+    report.norm_z = verdict.norm_z;
+    report.spike = verdict.spike;
+  }
   report.lr = config.optim.lr *
               schedule_factor(config.optim.schedule, progress.step + 1, config.train.steps);
   if (report.spike) {

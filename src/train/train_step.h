@@ -1,25 +1,31 @@
 #pragma once
 
+#include <limits>
 #include <vector>
 
 #include "data/training_data.h"
 #include "metrics/span.h"
 #include "optim/gradients.h"
+#include "train/routing_census.h"
 #include "train/session.h"
 
 namespace switchyard {
 
-/// What a step computed, the same on every rank but for `phases`.
+/// What a step computed, the same on every rank but for `phases` and
+/// `exchanged_bytes`.
 struct StepReport {
   double loss = 0;        // cross-entropy per target token, nats
   double aux = 0, z = 0;  // unscaled, layer-reduced
   GradientNorms norms;    // before clipping
   bool finite = true;     // loss and every gradient
   bool spike = false;     // finite, but left out: see spike_guard.h
+  double loss_z = std::numeric_limits<double>::quiet_NaN();  // see spike_guard.h; NaN: unknown
+  double norm_z = std::numeric_limits<double>::quiet_NaN();
   double lr = 0;
   StepCounts counts;                         // routing of the whole step, before drops
   std::vector<double> dropped_L, entropy_L;  // per MoE layer: share dropped, mean entropy in nats
   PhaseTimes phases;                         // of this rank
+  int64_t exchanged_bytes = 0;               // that this rank sent away in all-to-alls
 };
 
 /// Routing decisions of a step on this rank, for comparing layouts: one record per
@@ -57,9 +63,10 @@ std::vector<MicroBatch> read_step(const Session& session, const TrainingData& da
 /// Forward and backward of one global batch, then the reduction of gradients (one
 /// rule: sums over tokens divided by the whole step's tokens; SUM over ranks) and
 /// their norms. Changes gradients only. Collective over all groups of the mesh;
-/// every rank brings the same number of micro-batches. `trace` may be null.
+/// every rank brings the same number of micro-batches. `trace` and `census`, which are
+/// filled, may be null.
 StepReport compute_gradients(Session& session, const std::vector<MicroBatch>& batches,
-                             RoutingTrace* trace = nullptr);
+                             RoutingTrace* trace = nullptr, RoutingCensus* census = nullptr);
 
 /// One optimizer step: compute_gradients; then, when everything is finite, clip,
 /// AdamW, publish the weights, and update the router's state. A step with a
@@ -67,6 +74,7 @@ StepReport compute_gradients(Session& session, const std::vector<MicroBatch>& ba
 /// weights, moments and router state as they were; so does a spike, where the config
 /// looks for them. Progress moves on either way.
 /// Collective over all groups of the mesh.
-StepReport train_step(Session& session, const std::vector<MicroBatch>& batches);
+StepReport train_step(Session& session, const std::vector<MicroBatch>& batches,
+                      RoutingCensus* census = nullptr);
 
 }  // namespace switchyard

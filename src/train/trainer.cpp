@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <memory>
 #include <optional>
@@ -22,6 +23,7 @@
 #include "train/checkpointer.h"
 #include "train/evaluator.h"
 #include "train/model_source.h"
+#include "train/routing_file.h"
 #include "train/run_description.h"
 #include "train/run_log.h"
 #include "train/snapshot.h"
@@ -42,10 +44,17 @@ NamedFiles tokenizer_files(const DataConfig& data) {
   return files;
 }
 
+std::string host_name() {
+  std::array<char, 256> name{};
+  gethostname(name.data(), name.size() - 1);
+  return name.data();
+}
+
 /// The loop of one run on this rank.
 class Trainer {
  public:
-  Trainer(const Runtime& runtime, const RunConfig& config, const ResumeOptions& resume);
+  Trainer(const Runtime& runtime, const RunConfig& config, const ResumeOptions& resume,
+          ConsoleStyle style);
   ExitCode run();
 
  private:
@@ -53,7 +62,8 @@ class Trainer {
   void start_from(const std::string& checkpoint);
   void start_watchdog();
   void open_run_folder(const ResumeOptions& resume);
-  void announce();
+  void announce(const std::vector<std::string>& hosts);
+  void write_run_record(const std::vector<std::string>& hosts, double peak_flops);
   StepReport next_step();
   void evaluate_validation();
   void save_if_due();
@@ -65,8 +75,12 @@ class Trainer {
 
   Communicator& world() const { return *session_.mesh().world; }
   bool is_last() const { return session_.progress().step == config_.train.steps; }
-  bool is_due(int64_t interval) const {
-    return interval > 0 && (session_.progress().step % interval == 0 || is_last());
+  bool is_due(int64_t interval) const { return is_due_at(session_.progress().step, interval); }
+  bool is_due_at(int64_t step, int64_t interval) const {
+    return interval > 0 && (step % interval == 0 || step == config_.train.steps);
+  }
+  bool is_recorded(int64_t step) const {
+    return step == 1 || is_due_at(step, config_.train.log_interval);
   }
 
   RunConfig config_;
@@ -76,6 +90,8 @@ class Trainer {
   Checkpointer checkpointer_;
   std::string resumed_from_;
   std::unique_ptr<RunLog> log_;
+  RoutingCensus census_;  // of the last recorded step
+  RoutingFile routing_file_;
   std::unique_ptr<Watchdog> watchdog_;
 };
 
@@ -89,22 +105,24 @@ RunConfig resolved(RunConfig config, const TrainingData& data, int world_size) {
   return config;
 }
 
-Trainer::Trainer(const Runtime& runtime, const RunConfig& config, const ResumeOptions& resume)
+Trainer::Trainer(const Runtime& runtime, const RunConfig& config, const ResumeOptions& resume,
+                 ConsoleStyle style)
     : config_(config),
       data_(config.data, static_cast<uint64_t>(config.run.seed)),
       session_(runtime, resolved(config, data_, runtime.world_size())),
       folder_(config.run),
       checkpointer_(session_, folder_.checkpoints(), data_.fingerprint(),
-                    tokenizer_files(config.data)) {
+                    tokenizer_files(config.data)),
+      routing_file_(session_, data_, folder_.routing()) {
   config_ = session_.config();
   if (session_.is_root()) folder_.lock_if_there();
   restore(resume);
-  const bool on_terminal = !runtime.launched() && isatty(STDOUT_FILENO) != 0;
-  log_ = std::make_unique<RunLog>(session_, folder_.flight(),
-                                  measure_gemm_peak(compute_dtype(config_.train)),
-                                  on_terminal ? Colour::kOn : Colour::kOff);
+  const double peak_flops = measure_gemm_peak(compute_dtype(config_.train));
+  log_ = std::make_unique<RunLog>(session_, folder_, peak_flops, style);
   open_run_folder(resume);
-  announce();
+  const std::vector<std::string> hosts = all_gather_text(world(), host_name(), "host names");
+  write_run_record(hosts, peak_flops);
+  announce(hosts);
 }
 
 /// The ranks have verified together what they load here.
@@ -155,7 +173,7 @@ void Trainer::open_run_folder(const ResumeOptions& resume) {
   world().barrier("all ranks have loaded");  // what is put aside may be the source
   if (session_.is_root()) {
     folder_.open(config_, resume.mode, session_.progress().step);
-    log_->open(folder_.metrics());
+    log_->open();
   }
   world().barrier("run folder");
   start_watchdog();
@@ -163,13 +181,24 @@ void Trainer::open_run_folder(const ResumeOptions& resume) {
   if (own == resumed_from_) checkpointer_.set_newest(own, session_.progress().step);
 }
 
-void Trainer::announce() {
+/// Collective.
+void Trainer::write_run_record(const std::vector<std::string>& hosts, double peak_flops) {
+  at::Tensor peak = at::full({1}, peak_flops, at::kDouble);
+  world().all_reduce(peak, ReduceOp::kSum, "peaks of the ranks");
+  if (!session_.is_root()) return;
+  RunRecord record = describe_run(session_, data_);
+  record.peak_flops = peak.item<double>();
+  record.started = {{utc_now(), session_.progress().step, world().size(), hosts, resumed_from_}};
+  switchyard::write_run_record(folder_.run_record(), record);
+}
+
+void Trainer::announce(const std::vector<std::string>& hosts) {
   const Communicator& world = *session_.mesh().world;
   log_info(model_line(config_));
   log_info(layout_line(config_, world.size()));
   log_info(memory_line(session_.store().bytes()));
-  log_info("run      " + folder_.path() +
-           (resumed_from_.empty() ? "" : ", going on from " + resumed_from_));
+  log_info(data_lines(data_, config_, session_.size()));
+  log_info(run_line(folder_.path(), hosts, resumed_from_));
   for (const std::string& remark : advice(config_)) log_warning(remark);
   for (const DataSource& source : config_.data.path) {
     if (config_.train.eval_interval > 0 && !has_split(source.path, "val")) {
@@ -187,8 +216,12 @@ ExitCode Trainer::run() {
     stop_if_broken();
     if (report.spike && roll_back()) continue;
     if (is_due(config_.train.check_replicas_interval)) check_replicas();
-    if (session_.progress().step == 1 || is_due(config_.train.log_interval)) log_->record(report);
-    if (is_due(config_.train.eval_interval)) evaluate_validation();
+    if (is_recorded(session_.progress().step)) log_->record(report, census_);
+    if (is_due(config_.train.eval_interval)) {
+      evaluate_validation();
+    } else if (is_last()) {
+      routing_file_.write(census_, TokenCensus());
+    }
     save_if_due();
   }
   if (session_.progress().evaluation_owed) return stop_early(stop_signal());
@@ -222,7 +255,9 @@ StepReport Trainer::next_step() {
     const FlightRecord::Phase phase(session_.record(), "data");
     batches = read_step(session_, data_);
   }
-  StepReport report = train_step(session_, batches);
+  const bool recorded = is_recorded(session_.progress().step + 1);
+  if (recorded) census_ = RoutingCensus();
+  StepReport report = train_step(session_, batches, recorded ? &census_ : nullptr);
   log_->add(report.phases);
   return report;
 }
@@ -302,13 +337,14 @@ void Trainer::check_replicas() {
 void Trainer::evaluate_validation() {
   const RunLog::Pause pause(*log_);
   std::vector<EvalMetrics> all;
+  TokenCensus tokens;
   session_.progress().evaluation_owed = false;
   for (int64_t i = 0; i < data_.num_sources(); ++i) {
     if (!has_split(config_.data.path[i].path, "val")) continue;
     std::optional<EvalMetrics> metrics = evaluate(
         session_, config_.data.path[i].path, "val", config_.data.sequence_length,
         config_.train.eval_batches * config_.train.global_batch_size,
-        [this] { return agreed_stop_signal() != 0; }, /*domain=*/i);
+        [this] { return agreed_stop_signal() != 0; }, /*domain=*/i, &tokens);
     if (!metrics) {
       session_.progress().evaluation_owed = true;
       return;
@@ -317,6 +353,7 @@ void Trainer::evaluate_validation() {
     all.push_back(*metrics);
   }
   log_->record(all);
+  routing_file_.write(census_, tokens);
 }
 
 void Trainer::save_if_due() {
@@ -334,9 +371,10 @@ void Trainer::save_if_due() {
 
 }  // namespace
 
-ExitCode run_training(const Runtime& runtime, RunConfig config, const ResumeOptions& resume) {
+ExitCode run_training(const Runtime& runtime, RunConfig config, const ResumeOptions& resume,
+                      ConsoleStyle style) {
   if (config.checkpoint.interval == 0) release_stop_signals();  // nothing would be saved
-  Trainer trainer(runtime, config, resume);
+  Trainer trainer(runtime, config, resume, style);
   return trainer.run();
 }
 

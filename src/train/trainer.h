@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "config/run_config.h"
 #include "distributed/runtime.h"
+#include "metrics/live_console.h"
 #include "train/run_folder.h"
 
 namespace switchyard {
@@ -12,7 +13,9 @@ namespace switchyard {
 /// a stop signal (base/stop_signal.h) came to any rank, after a checkpoint of the step
 /// that was under way; where checkpoint.interval is 0 signals end the process instead.
 /// Throws ConfigError and DataError before anything is written when the input is wrong,
-/// NonFiniteError after `train.max_skipped_steps` skipped steps in a row.
-ExitCode run_training(const Runtime& runtime, RunConfig config, const ResumeOptions& resume);
+/// NonFiniteError after `train.max_skipped_steps` skipped steps in a row. `style` is that of
+/// the lines that rank 0 prints.
+ExitCode run_training(const Runtime& runtime, RunConfig config, const ResumeOptions& resume,
+                      ConsoleStyle style = {});
 
 }  // namespace switchyard

@@ -35,6 +35,19 @@ TEST(LogTest, NamesCannotPlayWithTheTerminal) {
   EXPECT_EQ(logged(0, [] { log_info("a\x1b[2Jb\xc3\xa9\tc\nd"); }), "a\\x1b[2Jb\\xc3\\xa9\tc\nd\n");
 }
 
+TEST(LogTest, AStatusLineStaysBelowTheMessages) {
+  const std::string erase = "\r\x1b[K";
+  const auto speak = [] {
+    set_status_line("half done");
+    log_info("saved");
+    set_status_line("");
+    set_status_line("");
+    log_info("over");
+  };
+  EXPECT_EQ(logged(0, speak), erase + "half done" + erase + "saved\nhalf done" + erase + "over\n");
+  EXPECT_EQ(logged(1, speak), "");
+}
+
 TEST(LogTest, LinesOfThreadsStayWhole) {
   const std::string line(300, 'x');
   const std::string text = logged(0, [&] {

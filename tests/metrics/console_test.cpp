@@ -32,6 +32,32 @@ TEST(ConsoleTest, TheStepLineIsTheOneOfTheContract) {
             "9,570 tok/s | mfu 31% | mem 1.2 GiB | load 1.18 drop 0.0% | eta 3m08s");
 }
 
+TEST(ConsoleTest, OnlyWhatStandsOutIsMarked) {
+  StepMetrics metrics = example();
+  metrics.loss_z = 6.24;
+  metrics.grad_norm_z = -3.99;
+  const std::string line = step_line(metrics, 1000, Colour::kOff);
+  EXPECT_NE(line.find("| loss 3.2145 (+6.2z) | aux"), std::string::npos) << line;
+  EXPECT_NE(line.find("| norm 0.87 | lr"), std::string::npos) << line;
+  metrics.grad_norm_z = -4.0;
+  EXPECT_NE(step_line(metrics, 1000, Colour::kOff).find("| norm 0.87 (-4.0z) | lr"),
+            std::string::npos);
+  metrics.loss_z = metrics.grad_norm_z = std::numeric_limits<double>::infinity();
+  EXPECT_EQ(step_line(metrics, 1000, Colour::kOff), step_line(example(), 1000, Colour::kOff));
+}
+
+TEST(ConsoleTest, TheBarFitsTheTerminal) {
+  const StepProgress progress{140, 400, 213.6};
+  EXPECT_EQ(progress_bar(progress, 62),
+            "[=======>             ]  35% | step 140/400 | 214 ms | eta 56s");
+  for (const int64_t width : {0, 1, 10, 40, 60, 80, 300}) {
+    EXPECT_LE(static_cast<int64_t>(progress_bar(progress, width).size()), width) << width;
+  }
+  EXPECT_EQ(progress_bar({400, 400, 214}, 51),
+            "[===========] 100% | step 400/400 | 214 ms | eta 0s");
+  EXPECT_EQ(progress_bar({0, 0, 0}, 36), "  0% | step 0/0 | 0 ms | eta 0s");
+}
+
 TEST(ConsoleTest, ADenseModelHasNoRoutingAndAnUnknownPeakNoMfu) {
   StepMetrics metrics = example();
   metrics.moe.clear();

@@ -20,6 +20,11 @@ TEST(StepMetricsTest, CollapseToOneExpertHasMaxLoadE) {
   EXPECT_EQ(metrics.load, (std::vector<double>{0, 0, 1, 0}));
 }
 
+TEST(StepMetricsTest, AnExpertWithoutACopyIsDead) {
+  EXPECT_EQ(layer_metrics(0, {0, 3, 12, 0}).dead(), 2);
+  EXPECT_EQ(layer_metrics(0, {1, 1}).dead(), 0);
+}
+
 TEST(StepMetricsTest, NoCopiesAtAllIsBalanced) {
   const MoeLayerMetrics metrics = layer_metrics(0, {0, 0});
   EXPECT_EQ(metrics.max_load, 1.0);

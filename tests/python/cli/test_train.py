@@ -51,17 +51,20 @@ def test_a_run_learns_and_leaves_its_folder(ranks, expert, train, tmp_path):
     manifest = json.loads((run / "checkpoints/step-00000020/manifest.json").read_text())
     assert manifest["step"] == 20 and manifest["cursor"] == 20 * 8
     assert manifest["layout"] == {"world": ranks, "expert": expert, "zero": 1}
+    (events,) = (run / "tb").iterdir()
+    told = {"metrics.jsonl", "run.json", "routing.json", "tb", f"tb/{events.name}"}
     flight = {"flight", *(f"flight/rank-0000{r}.txt" for r in range(ranks))}
-    assert set(files_in(run)) == {"config.yaml", "metrics.jsonl", "lock", "checkpoints", "checkpoints/latest"} | flight | {
+    assert set(files_in(run)) == {"config.yaml", "lock", "checkpoints", "checkpoints/latest"} | told | flight | {
         f"checkpoints/{step}{file}" for step in ("step-00000010", "step-00000020")
         for file in ("", "/manifest.json", "/config.yaml", "/meta.json", *(f"/rank-0000{r}.safetensors" for r in range(ranks)))}
 
 
 def test_intervals_of_0_turn_things_off(train, tmp_path):
-    done = train("run", train__log_interval=0, train__eval_interval=0, checkpoint__interval=0, train__steps=3)
+    done = train("run", train__log_interval=0, train__eval_interval=0, checkpoint__interval=0, train__steps=3,
+                 run__tensorboard="false")
     assert done.stdout.count("\n") == 1 and "step 1/3" in done.stdout
     assert files_in(tmp_path / "run") == [
-        "config.yaml", "flight", "flight/rank-00000.txt", "lock", "metrics.jsonl"]
+        "config.yaml", "flight", "flight/rank-00000.txt", "lock", "metrics.jsonl", "routing.json", "run.json"]
 
 
 def test_the_run_keeps_the_config_that_print_config_prints(train, data, tmp_path):

@@ -10,7 +10,7 @@ TINY = SOURCE / "configs/tiny.yaml"
 BINARY = os.environ["SWITCHYARD_BIN"]
 TEXT = pathlib.Path(__file__).with_name("austen.txt")  # Pride and Prejudice, 1813: public domain
 CLOCKS = {"step_ms", "tokens_per_second", "mfu", "comm_ms", "data_ms", "forward_ms", "backward_ms", "optimizer_ms",
-          "checkpoint_ms", "peak_rss_bytes"}
+          "checkpoint_ms", "slowest_rank", "slowest_rank_ms", "typical_rank_ms", "peak_rss_bytes"}
 # Everything that a step draws or carries along; routing is spread over the experts.
 HARD = {"model__dropout": 0.1, "model__init_std": 0.3, "moe__router__jitter_eps": 0.1, "moe__expert_dropout": 0.1,
         "moe__balance": "{type: topk, scope: global_lagged, adaptive: {rate: 0.5}}", "moe__router__selection_bias": "true",
