@@ -38,7 +38,7 @@ ExitCode run_command(int argc, char** argv, const Runtime& runtime) {
       add_train(app),         add_prepare(app), add_eval(app),    add_generate(app),
       add_import(app),        add_export(app),  add_inspect(app), add_verify(app),
       add_diff(app),          add_gc(app),      add_plan(app),    add_parity(app),
-      add_parity_worker(app), add_probe(app),   add_upcycle(app)};
+      add_parity_worker(app), add_probe(app),   add_report(app),  add_upcycle(app)};
   refuse_unknown_command(app, argc, argv);
   try {
     app.parse(argc, argv);
