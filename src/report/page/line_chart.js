@@ -106,7 +106,7 @@ function drawLineChart(svg, width, series, options) {
   const x = (logSteps ? d3.scaleLog() : d3.scaleLinear())
     .domain(logSteps ? [Math.max(1, from), Math.max(2, to)] : from === to ? [from - 1, to + 1] : [Math.min(from, to), to])
     .range([left, right]).clamp(true);
-  const ticks = Math.max(2, Math.floor(width / 110));
+  const ticks = Math.max(3, Math.floor(width / 90));
   const xAxis = d3.axisBottom(x).tickSize(0).tickPadding(8)
     .tickFormat((step) => (Number.isInteger(step) && (!logSteps || x.tickFormat(ticks)(step)) ? d3.format(",")(step) : ""));
   if (!logSteps) xAxis.ticks(ticks);

@@ -84,7 +84,7 @@ function addLearning() {
         : "The data do not say how many bytes their tokens stand for."),
   });
   addFigure(grid, {
-    id: "learning-rate", title: "Learning rate",
+    id: "learning-rate", title: "Learning rate", help: "Of the schedule, before optim.lr_scale.",
     draw: (svg, width) => curves(svg, width, runSeries({ lr: "learning rate" }), { zero: true }, "The records have no learning rate."),
   });
   addFigure(grid, {
@@ -168,7 +168,7 @@ function addSpeed() {
       "The records have no rate."),
   });
   addFigure(grid, {
-    id: "step-time", title: "Step time",
+    id: "step-time", title: "Step time", help: "Wall time of a step, waiting for data included.",
     draw: (svg, width) => curves(svg, width, runSeries({ step_ms: "step" }), { zero: true, format: formatMilliseconds },
       "The records have no step time."),
   });

@@ -4,7 +4,7 @@
 // goes in as text, whatever a token or a path says.
 
 function fillTable(table, head, rows) {
-  table.selectAll("*").remove();
+  table.classed("several", head.length > 2).selectAll("*").remove();
   if (head.length > 0) {
     table.append("thead").append("tr").selectAll("th").data(head).enter().append("th").attr("scope", "col").text((d) => d);
   }
@@ -34,7 +34,7 @@ function hostsText(start) {
 
 function startsText(facts) {
   return facts.started.map((start) => {
-    const time = start.time ? start.time.replace("T", " ").replace("Z", " UTC") : unknown;
+    const time = start.time ? start.time.replace("T", " ").replace(/:\d\dZ$/, " UTC") : unknown;
     return start.step > 0 ? `${time}, going on from step ${formatNumber(start.step)}` : time;
   }).join("; ") || unknown;
 }
