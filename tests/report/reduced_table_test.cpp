@@ -58,7 +58,9 @@ TEST(ReducedTableTest, BoundsThePointsAndLosesNoExtreme) {
     highest = std::max(highest, cell.highest);
     values += cell.values;
     EXPECT_LE(table.first_steps()[i], table.last_steps()[i]);
-    if (i > 0) EXPECT_LT(table.last_steps()[i - 1], table.first_steps()[i]);
+    if (i > 0) {
+      EXPECT_LT(table.last_steps()[i - 1], table.first_steps()[i]);
+    }
   }
   EXPECT_EQ(lowest, -1e6);
   EXPECT_EQ(highest, 1e6);
