@@ -32,7 +32,8 @@ TEST(PageTest, HoldsEveryPartAndForbidsLoading) {
   const std::string page = report_page({{"runs", Json::array()}}, PageKind::kStandalone);
   for (const char* part :
        {"d3.min.js", "report.css", "theme.js", "text.js", "model.js", "export.js", "figure.js",
-        "line_chart.js", "heat_map.js", "bars.js", "tables.js", "report.js"}) {
+        "line_chart.js", "heat_map.js", "bars.js", "tables.js", "page.js", "facts.js",
+        "learning.js", "speed.js", "routing.js", "destinations.js", "report.js"}) {
     ASSERT_FALSE(page_part(part).empty()) << part;
     EXPECT_NE(page.find(page_part(part)), std::string::npos) << part;
     EXPECT_EQ(page_part(part).find("</script"), std::string::npos) << part;

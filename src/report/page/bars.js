@@ -82,7 +82,7 @@ function drawHistogram(svg, width, { edges, counts }) {
     height, marks: counts.length, stops: counts.length,
     summary: `From ${formatNumber(edges[0])} to ${formatNumber(edges[edges.length - 1])}.`,
     nearest: (px) => Math.max(0, Math.min(counts.length - 1, d3.bisectRight(edges, x.invert(px)) - 1)),
-    move: (i, key) => Math.max(0, Math.min(counts.length - 1, i + (key === "ArrowLeft" || key === "ArrowDown" ? -1 : 1))),
+    move: (i, key) => moveAlong(i, key, counts.length),
     mark(layer, i) {
       const { x: left, width: wide, y: high } = box(i);
       layer.append("rect").attr("x", left).attr("y", high - 1).attr("width", wide).attr("height", bottom - high + 1)

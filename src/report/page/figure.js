@@ -124,6 +124,12 @@ function redrawFigures() {
   for (const figure of figures) figure.redraw();
 }
 
+/** The place that an arrow key leads to, in a row of `count`. */
+function moveAlong(i, key, count) {
+  const by = key === "ArrowLeft" || key === "ArrowDown" ? -1 : 1;
+  return Math.max(0, Math.min(count - 1, i + by));
+}
+
 /** A row of names with their marks; returns the height that it takes. */
 function drawLegend(svg, items, width, left = 0) {
   let x = left, y = 9;

@@ -7,7 +7,7 @@
 //   faint    what was smoothed away, drawn faintly below
 //   tell     text behind the value of a point, such as the rank
 //
-// options: {y: {format, zero, log, label}, logSteps, spikes: [{step, text}], lines: [{value, name}]}
+// options: {y: {format, zero, log, whole, bytes, least}, logSteps, spikes: [{step, text}], lines: [{value, name}]}
 
 /** The point nearest to a step. */
 function pointAt(points, step) {
@@ -28,7 +28,7 @@ function valueText(point, format) {
   return spread && point.first !== point.step ? `${mean} (${format(point.lowest)} to ${format(point.highest)})` : mean;
 }
 
-function valueExtent(series, lines, { zero, log }) {
+function valueExtent(series, lines, { zero, log, least = 1 }) {
   const values = lines.map((line) => line.value);
   for (const { points } of series) {
     for (const p of points) values.push(p.lowest, p.highest);
@@ -36,7 +36,7 @@ function valueExtent(series, lines, { zero, log }) {
   let [low, high] = d3.extent(log ? values.filter((v) => v > 0) : values);
   if (zero) low = Math.min(0, low);
   if (low === high) {
-    const room = low === 0 ? 1 : Math.abs(low) * 0.1;
+    const room = low === 0 ? least : Math.abs(low) * 0.1;
     high += room;
     if (!(zero && low === 0)) low -= room;
   }
@@ -60,7 +60,8 @@ function drawSeries(plot, one, x, y) {
   const reduced = one.points.some((p) => p.lowest !== p.highest);
   if (reduced) {
     const band = d3.area().x((p) => x(p.step)).y0((p) => y(p.lowest)).y1((p) => y(p.highest));
-    plot.append("path").attr("d", band(one.points)).attr("fill", one.color).attr("fill-opacity", 0.18);
+    plot.append("path").attr("d", band(one.points)).attr("fill", one.color).attr("fill-opacity", 0.18)
+      .attr("stroke", one.color).attr("stroke-opacity", 0.35).attr("stroke-width", 0.8);
   }
   if (one.faint) {
     plot.append("path").attr("d", line(one.faint)).attr("fill", "none").attr("stroke", one.color)
@@ -82,83 +83,102 @@ function drawSpikes(plot, spikes, x, height) {
     .append("title").text((s) => s.text);
 }
 
-function drawLineChart(svg, width, series, options) {
-  const { y: yOptions, logSteps = false, spikes = [], lines = [] } = options;
-  series = series.filter((one) => one.points.length > 0);
-  const format = yOptions.format || formatNumber;
-  const legend = series.map((one) => ({ ...one, dot: one.dots }));
-  if (spikes.length > 0) legend.push({ name: "spike (z \u2265 4)", color: color("spike"), spike: true });
-  const top = (series.length > 1 || spikes.length > 0 ? drawLegend(svg, options.legend || legend, width) : 4) + 8;
-  const height = top + 200 + 26;
-
-  const [low, high] = valueExtent(series, lines, yOptions);
-  const y = (yOptions.log ? d3.scaleLog() : d3.scaleLinear()).domain([low, high]).range([height - 26, top]);
-  if (!yOptions.log) y.nice(5);
-  const yAxis = d3.axisLeft(y).tickValues(yTicks(y, yOptions)).tickFormat(yOptions.log ? (v) => (y.tickFormat(4, ",.1~g")(v) ? format(v) : "") : format).tickSize(0).tickPadding(6);
-  const axis = styleAxis(svg.append("g").call(yAxis));
-  const left = Math.ceil(d3.max(axis.selectAll("text").nodes(), (node) => node.getComputedTextLength()) || 20) + 10;
-  const right = width - 12;
+/** The value scale with its axis at the left; lines reach to the right once that is known. */
+function drawValueAxis(svg, series, lines, options, top, bottom) {
+  const [low, high] = valueExtent(series, lines, options);
+  const y = (options.log ? d3.scaleLog() : d3.scaleLinear()).domain([low, high]).range([bottom, top]);
+  if (!options.log) y.nice(5);
+  const named = options.log ? y.tickFormat(4, ",.1~g") : () => true;
+  const axis = styleAxis(svg.append("g").call(d3.axisLeft(y).tickValues(yTicks(y, options)).tickSize(0)
+    .tickPadding(6).tickFormat((value) => (named(value) ? options.format(value) : ""))));
+  const widest = d3.max(axis.selectAll("text").nodes(), (node) => node.getComputedTextLength()) || 20;
+  const left = Math.ceil(widest) + 10;
   axis.attr("transform", `translate(${left},0)`);
-  axis.selectAll(".tick line").attr("x1", 0).attr("x2", right - left);
+  return { y, left, reach: (right) => axis.selectAll(".tick line").attr("x1", 0).attr("x2", right - left) };
+}
 
-  const steps = Array.from(new Set(series.flatMap((one) => one.points.map((p) => p.step)))).sort(d3.ascending);
-  const [from, to] = [steps[0], steps[steps.length - 1]];
-  const x = (logSteps ? d3.scaleLog() : d3.scaleLinear())
-    .domain(logSteps ? [Math.max(1, from), Math.max(2, to)] : from === to ? [from - 1, to + 1] : [Math.min(from, to), to])
-    .range([left, right]).clamp(true);
-  const ticks = Math.max(3, Math.floor(width / 90));
-  const xAxis = d3.axisBottom(x).tickSize(0).tickPadding(8)
-    .tickFormat((step) => (Number.isInteger(step) && (!logSteps || x.tickFormat(ticks)(step)) ? d3.format(",")(step) : ""));
-  if (!logSteps) xAxis.ticks(ticks);
-  styleAxis(svg.append("g").attr("transform", `translate(0,${height - 26})`).call(xAxis));
+function drawStepAxis(svg, [from, to], logSteps, [left, right], bottom) {
+  const domain = logSteps ? [Math.max(1, from), Math.max(2, to)] : from === to ? [from - 1, to + 1] : [from, to];
+  const x = (logSteps ? d3.scaleLog() : d3.scaleLinear()).domain(domain).range([left, right]).clamp(true);
+  const count = Math.max(3, Math.floor((right - left) / 80));
+  const named = logSteps ? x.tickFormat(count) : () => true;
+  const axis = d3.axisBottom(x).tickSize(0).tickPadding(8)
+    .tickFormat((step) => (Number.isInteger(step) && named(step) ? d3.format(",")(step) : ""));
+  if (!logSteps) axis.ticks(count);
+  styleAxis(svg.append("g").attr("transform", `translate(0,${bottom})`).call(axis));
+  return x;
+}
 
+function drawReferenceLines(svg, lines, y, left, right) {
   for (const { value, name } of lines) {
     svg.append("line").attr("x1", left).attr("x2", right).attr("y1", y(value)).attr("y2", y(value))
       .attr("stroke", color("soft")).attr("stroke-dasharray", "2 4");
     svg.append("text").attr("x", right).attr("y", y(value) - 5).attr("text-anchor", "end")
       .attr("fill", color("soft")).text(name);
   }
+}
+
+function drawLineChart(svg, width, all, { y: yOptions, logSteps = false, spikes = [], lines = [], legend }) {
+  const options = { format: formatNumber, ...yOptions };
+  const series = all.map((one) => ({ ...one, points: one.points.filter((p) => !options.log || p.lowest > 0) }))
+    .filter((one) => one.points.length > 0);
+  if (series.length === 0) return "No value above 0: nothing to draw on a logarithmic scale.";
+
+  const items = (legend || series).map((one) => ({ ...one, dot: one.dots }));
+  if (spikes.length > 0) items.push({ name: "spike (z \u2265 4)", color: color("spike"), spike: true });
+  const top = (items.length > 1 ? drawLegend(svg, items, width) : 4) + 8, bottom = top + 200;
+  const steps = Array.from(new Set(series.flatMap((one) => one.points.map((p) => p.step)))).sort(d3.ascending);
+  const ends = [steps[0], steps[steps.length - 1]];
+  const { y, left, reach } = drawValueAxis(svg, series, lines, options, top, bottom);
+  const right = width - Math.max(12, 4 * d3.format(",")(ends[1]).length);
+  reach(right);
+  const x = drawStepAxis(svg, ends, logSteps, [left, right], bottom);
+  drawReferenceLines(svg, lines, y, left, right);
   const plot = svg.append("g");
   for (const one of series) drawSeries(plot, one, x, y);
-  drawSpikes(plot, spikes, x, height - 26);
-
-  const marks = d3.sum(series, (one) => one.points.length);
-  const lastOf = (one) => `${one.name} ${valueText(one.points[one.points.length - 1], format)}`;
+  drawSpikes(plot, spikes, x, bottom);
   return {
-    height, marks, stops: steps.length,
-    summary: `Steps ${from} to ${to}. At the end: ${series.slice(0, 8).map(lastOf).join(", ")}.`,
+    height: bottom + 26,
+    marks: d3.sum(series, (one) => one.points.length),
+    ...readLines({ series, spikes, steps, format: options.format, x, y, top, bottom }),
+  };
+}
+
+/** How a line chart is read: a stop for each step at which any series has a point. */
+function readLines({ series, spikes, steps, format, x, y, top, bottom }) {
+  const at = (one, i) => pointAt(one.points, steps[i]);
+  const last = (one) => `${one.name} ${valueText(one.points[one.points.length - 1], format)}`;
+  return {
+    stops: steps.length,
+    summary: `Steps ${steps[0]} to ${steps[steps.length - 1]}. At the end: ${series.slice(0, 8).map(last).join(", ")}.`,
     nearest(px) {
       const step = x.invert(px), i = d3.bisectLeft(steps, step);
       if (i === 0) return 0;
       return i === steps.length || step - steps[i - 1] < steps[i] - step ? i - 1 : i;
     },
-    move(i, key) {
-      const by = key === "ArrowLeft" || key === "ArrowDown" ? -1 : 1;
-      return Math.max(0, Math.min(steps.length - 1, i + by));
-    },
+    move: (i, key) => moveAlong(i, key, steps.length),
     mark(layer, i) {
-      const at = x(steps[i]);
-      layer.append("line").attr("x1", at).attr("x2", at).attr("y1", top).attr("y2", height - 26)
+      layer.append("line").attr("x1", x(steps[i])).attr("x2", x(steps[i])).attr("y1", top).attr("y2", bottom)
         .attr("stroke", color("soft"));
-      const tops = series.map((one) => {
-        const p = pointAt(one.points, steps[i]);
+      const heights = series.map((one) => {
+        const p = at(one, i);
         layer.append("circle").attr("cx", x(p.step)).attr("cy", y(p.mean)).attr("r", 3.5)
           .attr("fill", one.color).attr("stroke", color("card")).attr("stroke-width", 1.5);
         return y(p.mean);
       });
-      return { x: at, y: Math.max(top, d3.min(tops)) };
+      return { x: x(steps[i]), y: Math.max(top, d3.min(heights)) };
     },
     read(i) {
       const rows = series.map((one) => {
-        const p = pointAt(one.points, steps[i]);
-        const other = p.step !== steps[i] ? ` at ${d3.format(",")(p.step)}` : "";
-        return { name: one.name, color: one.color, value: valueText(p, format) + other + (one.tell ? one.tell(p) : "") };
+        const p = at(one, i);
+        const elsewhere = p.step !== steps[i] ? ` at ${d3.format(",")(p.step)}` : "";
+        return { name: one.name, color: one.color, value: valueText(p, format) + elsewhere + (one.tell ? one.tell(p) : "") };
       });
-      const exact = series.map((one) => pointAt(one.points, steps[i])).find((p) => p.step === steps[i]);
+      const here = series.map((one) => at(one, i)).find((p) => p.step === steps[i]);
       for (const spike of spikes) {
-        if (spike.step >= exact.first && spike.step <= exact.step) rows.push({ name: spike.text, value: "", color: color("spike") });
+        if (spike.step >= here.first && spike.step <= here.step) rows.push({ name: spike.text, value: "", color: color("spike") });
       }
-      return { title: stepsText(exact), rows: rows.slice(0, 24) };
+      return { title: stepsText(here), rows: rows.slice(0, 24) };
     },
   };
 }

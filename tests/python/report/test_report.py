@@ -170,7 +170,7 @@ def test_several_runs_lie_over_each_other(browser, report, run, tmp_path):
     assert browser.press("load", "Home").startswith("step 1; busiest expert of layer 0 ")
 
 
-def test_smoothing_and_log_steps(browser, report, run):
+def test_smoothing_and_log_scales(browser, report, run):
     browser.open(report(run))
     path = "return document.querySelector('#grad-norm path.series').getAttribute('d')"
     plain = browser.js(path)
@@ -178,7 +178,9 @@ def test_smoothing_and_log_steps(browser, report, run):
         choice.value = '0.9'; choice.dispatchEvent(new Event('change'));""")
     smooth = browser.js(path)
     browser.js("document.getElementById('log-steps').click()")
-    assert len({plain, smooth, browser.js(path)}) == 3
+    log_steps = browser.js(path)
+    browser.js("document.getElementById('log-values').click()")
+    assert len({plain, smooth, log_steps, browser.js(path)}) == 4
     assert browser.figures()["grad-norm"] == ("drawn", 93)
 
 
