@@ -5,7 +5,7 @@
 #include "base/log.h"
 #include "cli/command.h"
 #include "report/page.h"
-#include "report/run_record.h"
+#include "report/run_view.h"
 
 namespace switchyard {
 namespace {
@@ -17,7 +17,7 @@ struct ReportFlags {
 
 ExitCode run_report(const ReportFlags& flags, const Runtime& runtime) {
   if (runtime.rank() != 0) return kExitOk;
-  const std::vector<RunRecord> runs = open_runs(flags.runs);
+  const std::vector<RunView> runs = open_runs(flags.runs);
   const nlohmann::ordered_json model = report_model(runs);
   for (const auto& run : model["runs"]) {
     for (const std::string note : run["notes"]) {

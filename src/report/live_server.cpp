@@ -11,7 +11,7 @@
 #include "base/checksum.h"
 #include "base/error.h"
 #include "report/page.h"
-#include "report/run_record.h"
+#include "report/run_view.h"
 
 namespace switchyard {
 namespace {
@@ -37,7 +37,7 @@ void own_the_port(socket_t socket) {
 class LiveServer::Impl {
  public:
   Impl(const std::string& run_folder, const std::string& host, int port)
-      : run_{RunRecord(run_folder)} {
+      : run_{RunView(run_folder)} {
     server_.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
     server_.set_socket_options(own_the_port);
     server_.set_keep_alive_max_count(1);
@@ -97,7 +97,7 @@ class LiveServer::Impl {
   }
 
   std::mutex mutex_;
-  std::vector<RunRecord> run_;  // one
+  std::vector<RunView> run_;  // one
   httplib::Server server_;
   std::string url_;
   std::thread thread_;

@@ -1,6 +1,6 @@
 "use strict";
 
-// What the program has reduced the runs to (src/report/run_record.h) as series of points:
+// What the program has reduced the runs to (src/report/run_view.h) as series of points:
 //
 //   {first, step, mean, lowest, highest}
 //

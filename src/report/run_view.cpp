@@ -1,4 +1,4 @@
-#include "report/run_record.h"
+#include "report/run_view.h"
 
 #include <algorithm>
 #include <filesystem>
@@ -26,11 +26,11 @@ std::filesystem::path full_path(const std::string& folder) {
   return path.has_filename() ? path : path.parent_path();
 }
 
-std::vector<std::string> labels_of(const std::vector<RunRecord>& runs) {
+std::vector<std::string> labels_of(const std::vector<RunView>& runs) {
   std::vector<std::string> labels;
   for (size_t parts = 1; parts < 64; ++parts) {
     labels.clear();
-    for (const RunRecord& run : runs) labels.push_back(tail_of(full_path(run.folder()), parts));
+    for (const RunView& run : runs) labels.push_back(tail_of(full_path(run.folder()), parts));
     if (std::set<std::string>(labels.begin(), labels.end()).size() == labels.size()) break;
   }
   return labels;
@@ -42,10 +42,9 @@ std::string lines(int64_t count) {
 
 }  // namespace
 
-RunRecord::RunRecord(const std::string& folder)
-    : folder_(folder), tail_(folder + "/metrics.jsonl") {}
+RunView::RunView(const std::string& folder) : folder_(folder), tail_(folder + "/metrics.jsonl") {}
 
-void RunRecord::refresh() {
+void RunView::refresh() {
   if (!tail_.is_same_file()) {
     tail_.restart();
     history_ = RunHistory();
@@ -64,15 +63,15 @@ void RunRecord::refresh() {
   settings_ = read_settings(folder_, notes_);
 }
 
-Json RunRecord::to_json(const std::string& label) const {
+Json RunView::to_json(const std::string& label) const {
   Json json = {{"label", label},  {"folder", folder_},   {"notes", notes_},
                {"facts", facts_}, {"routing", routing_}, {"settings", settings_}};
   json.update(history_.to_json());
   return json;
 }
 
-std::vector<RunRecord> open_runs(const std::vector<std::string>& folders) {
-  std::vector<RunRecord> runs;
+std::vector<RunView> open_runs(const std::vector<std::string>& folders) {
+  std::vector<RunView> runs;
   std::set<std::string> seen;
   for (const std::string& folder : folders) {
     if (!is_folder(folder)) throw DataError(folder + ": no such folder");
@@ -90,7 +89,7 @@ std::vector<RunRecord> open_runs(const std::vector<std::string>& folders) {
   return runs;
 }
 
-Json report_model(const std::vector<RunRecord>& runs) {
+Json report_model(const std::vector<RunView>& runs) {
   const std::vector<std::string> labels = labels_of(runs);
   Json list = Json::array();
   for (size_t i = 0; i < runs.size(); ++i) list.push_back(runs[i].to_json(labels[i]));

@@ -1,4 +1,4 @@
-#include "report/run_record.h"
+#include "report/run_view.h"
 
 #include <gtest/gtest.h>
 
@@ -18,7 +18,7 @@ std::string make_run(const ScratchFolder& folder, const std::string& name) {
   return folder / name;
 }
 
-TEST(RunRecordTest, FoldersThatAreNoRunsAreNamed) {
+TEST(RunViewTest, FoldersThatAreNoRunsAreNamed) {
   const ScratchFolder folder;
   EXPECT_EQ(message_of<DataError>([&] { open_runs({folder / "none"}); }),
             folder / "none" + ": no such folder");
@@ -31,7 +31,7 @@ TEST(RunRecordTest, FoldersThatAreNoRunsAreNamed) {
             run + "/../a/: given twice");
 }
 
-TEST(RunRecordTest, RunsOfOneNameAreToldApartByTheirPaths) {
+TEST(RunViewTest, RunsOfOneNameAreToldApartByTheirPaths) {
   const ScratchFolder folder;
   const std::string a = make_run(folder, "x/one/run"), b = make_run(folder, "y/one/run");
   const Json model = report_model(open_runs({a, b + "/"}));
@@ -40,9 +40,9 @@ TEST(RunRecordTest, RunsOfOneNameAreToldApartByTheirPaths) {
   EXPECT_EQ(report_model(open_runs({a}))["runs"][0]["label"], "run");
 }
 
-TEST(RunRecordTest, GrowsWithTheRunAndGoesBackWithIt) {
+TEST(RunViewTest, GrowsWithTheRunAndGoesBackWithIt) {
   const ScratchFolder folder;
-  RunRecord run(make_run(folder, "a"));
+  RunView run(make_run(folder, "a"));
   const auto last_step = [&] {
     run.refresh();
     return run.to_json("a")["last_step"].get<int64_t>();
@@ -56,9 +56,9 @@ TEST(RunRecordTest, GrowsWithTheRunAndGoesBackWithIt) {
   EXPECT_EQ(run.to_json("a")["records"], 1);
 }
 
-TEST(RunRecordTest, AFolderThatIsNotThereYetIsAnEmptyRun) {
+TEST(RunViewTest, AFolderThatIsNotThereYetIsAnEmptyRun) {
   const ScratchFolder folder;
-  RunRecord run(folder / "later");
+  RunView run(folder / "later");
   run.refresh();
   EXPECT_EQ(run.to_json("later")["records"], 0);
 }

@@ -10,9 +10,9 @@
 namespace switchyard {
 
 /// One run's folder as the page's model has it, kept up to date while the run goes on.
-class RunRecord {
+class RunView {
  public:
-  explicit RunRecord(const std::string& folder);
+  explicit RunView(const std::string& folder);
 
   /// Reads what metrics.jsonl has more than at the last call, and the small files anew. Throws
   /// DataError when metrics.jsonl cannot be read; a folder or file that is not there yet is an
@@ -34,10 +34,10 @@ class RunRecord {
 
 /// Opens the folders of `switchyard report`. Throws DataError for a folder that is not there or has
 /// no metrics.jsonl, ConfigError for one that is given twice.
-std::vector<RunRecord> open_runs(const std::vector<std::string>& folders);
+std::vector<RunView> open_runs(const std::vector<std::string>& folders);
 
 /// What the page draws, for one or several runs. Runs whose folders have the same name are
 /// labelled with as much of their paths as tells them apart.
-nlohmann::ordered_json report_model(const std::vector<RunRecord>& runs);
+nlohmann::ordered_json report_model(const std::vector<RunView>& runs);
 
 }  // namespace switchyard
