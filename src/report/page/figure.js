@@ -72,9 +72,9 @@ class Figure {
   }
 
   redraw() {
-    const width = Math.floor(this.plot.node().clientWidth || this.card.node().clientWidth - 30);
-    this.svg.selectAll("*").remove();
     this.plot.attr("hidden", null);
+    this.svg.selectAll("*").remove();
+    const width = Math.floor(this.plot.node().clientWidth);
     this.svg.attr("font-family", pictureFont).attr("font-size", 11.5);
     const result = this.draw(this.svg, width);
     const empty = typeof result === "string";
@@ -82,7 +82,7 @@ class Figure {
     this.card.attr("data-state", empty ? "empty" : "drawn").attr("data-marks", empty ? 0 : result.marks);
     this.empty.attr("hidden", empty ? null : true).text(empty ? result : "");
     this.plot.attr("hidden", empty ? true : null);
-    this.exports.attr("hidden", empty ? true : null).style("display", empty ? "none" : null);
+    this.exports.attr("hidden", empty ? true : null);
     if (empty) return this.hide();
     this.svg.attr("width", width).attr("height", result.height)
       .attr("viewBox", `0 0 ${width} ${result.height}`)

@@ -219,6 +219,14 @@ def test_what_is_not_there_is_said(browser, report, tmp_path):
     assert browser.text("#top-tokens .empty") == "A dense model: no routing."
     assert browser.text("#bits-per-byte .empty") == "No evaluation yet."
 
+    # From a run that has lists of tokens to one that has none: they go.
+    browser.open(report(fake_runs.write_run(tmp_path / "moe"), tmp_path / "dense"))
+    assert browser.js("return document.querySelector('.experts').offsetHeight") > 100
+    browser.js("""const choice = document.getElementById('run-choice');
+        choice.value = '1'; choice.dispatchEvent(new Event('change'));""")
+    assert browser.js("return document.querySelector('.experts').offsetHeight") == 0
+    assert browser.text("#load .empty") == "A dense model: no routing."
+
     empty = tmp_path / "empty"
     empty.mkdir()
     (empty / "metrics.jsonl").write_text("")
