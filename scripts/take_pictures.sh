@@ -38,7 +38,7 @@ steps_shown() {
 
 # Until a dozen steps are told, and one frame more.
 photograph_console() {
-  local columns=132 rows=30
+  local columns=150 rows=32
   local command=("$switchyard" train "$run/config.yaml" --set run.dir="$scratch" --set parallel.expert=1
     --set train.log_interval=2 --set train.eval_interval=20)
   "${terminal[@]}" -f /dev/null new-session -d -x $columns -y $rows "${command[*]@Q}; sleep 60"

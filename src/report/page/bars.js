@@ -21,7 +21,7 @@ function drawBars(svg, width, rows, { format, summary, bytes }) {
   const ticks = svg.append("g").attr("transform", `translate(0,${height - 24})`)
     .call(d3.axisBottom(x).tickValues(bytes ? byteTicks(x.domain()) : x.ticks(Math.max(2, Math.floor(width / 120)))).tickSize(0).tickPadding(8).tickFormat(format));
   styleAxis(ticks);
-  ticks.selectAll("text").filter((_, i) => i === 0).attr("text-anchor", "start");
+  ticks.selectAll("text").attr("text-anchor", (value) => (value === 0 ? "start" : x(value) > width - 34 ? "end" : "middle"));
   ticks.selectAll(".tick line").attr("y1", top - height + 24).attr("y2", 0);
 
   const stops = [];

@@ -70,6 +70,9 @@ function drawHeatMap(svg, width, cells) {
   columns.forEach((column, i) => {
     if (i % step === 0) ticks.append("text").attr("x", centre(i, cellWidth, left)).attr("y", bottom + 15).text(column.name);
   });
+  if (!cells.square) {
+    ticks.append("text").attr("x", left - 8).attr("y", bottom + 15).attr("text-anchor", "end").text("step");
+  }
   if (cells.columnTitle) {
     svg.append("text").attr("x", left).attr("y", top - 6).attr("fill", color("soft")).text(cells.columnTitle);
   }

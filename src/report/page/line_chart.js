@@ -92,7 +92,7 @@ function drawValueAxis(svg, series, lines, options, top, bottom) {
   const axis = styleAxis(svg.append("g").call(d3.axisLeft(y).tickValues(yTicks(y, options)).tickSize(0)
     .tickPadding(6).tickFormat((value) => (named(value) ? options.format(value) : ""))));
   const widest = d3.max(axis.selectAll("text").nodes(), (node) => node.getComputedTextLength()) || 20;
-  const left = Math.ceil(widest) + 10;
+  const left = Math.max(36, Math.ceil(widest) + 10); // there is room for the word "step"
   axis.attr("transform", `translate(${left},0)`);
   return { y, left, reach: (right) => axis.selectAll(".tick line").attr("x1", 0).attr("x2", right - left) };
 }
@@ -106,6 +106,8 @@ function drawStepAxis(svg, [from, to], logSteps, [left, right], bottom) {
     .tickFormat((step) => (Number.isInteger(step) && named(step) ? d3.format(",")(step) : ""));
   if (!logSteps) axis.ticks(count);
   styleAxis(svg.append("g").attr("transform", `translate(0,${bottom})`).call(axis));
+  svg.append("text").attr("x", left - 6).attr("y", bottom + 17).attr("text-anchor", "end")
+    .attr("fill", color("soft")).text("step");
   return x;
 }
 

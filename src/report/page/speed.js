@@ -27,7 +27,8 @@ function memoryRows() {
       const parts = kinds.map((name, i) => ({ name, value: planned[name] || 0, color: runColor(i) }));
       const rest = (planned.total || 0) - d3.sum(parts, (part) => part.value);
       if (rest > 0) parts.push({ name: "other", value: rest, color: color("run-8") });
-      rows.push({ name: `${who}planned`, total: formatBytes(planned.total || d3.sum(parts, (p) => p.value)), parts });
+      const whole = isNumber(planned.activations) && isNumber(planned.program);
+      rows.push({ name: `${who}${whole ? "planned" : "planned, without activations and program"}`, total: formatBytes(planned.total || d3.sum(parts, (p) => p.value)), parts });
     }
     const peak = d3.max(curve(run, "peak_rss_bytes"), (p) => p.highest);
     if (peak) {

@@ -110,7 +110,7 @@ def test_light_dark_and_narrow(browser, report, run, tmp_path):
                 const box = svg.getBoundingClientRect();
                 return [...svg.querySelectorAll('text')].filter(t => {
                     const b = t.getBoundingClientRect();
-                    return b.width > 0 && (b.left < box.left - 3 || b.right > box.right + 3);
+                    return b.width > 0 && (b.left < box.left - 0.5 || b.right > box.right + 0.5);
                 }).map(t => svg.closest('figure').id + ': ' + t.textContent);
             })""")
             assert out == [], (scheme, width, out)
