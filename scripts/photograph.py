@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """photograph.py OUTDIR REPORT.html [CONSOLE.txt]: the pictures of scripts/take_pictures.sh, by Chromium.
 
-REPORT.html is photographed in light, in dark from the routing on, and as on a phone; CONSOLE.txt, a
+REPORT.html is photographed in light down to the heat map, in dark from there on, and as on a phone; CONSOLE.txt, a
 terminal's text with its colour codes, as a terminal.
 """
 import base64
@@ -64,8 +64,8 @@ def photograph(browser, page, out, width, scheme="light", first=None, last=None,
 def main(out, report, console=None):
     out, report = pathlib.Path(out), pathlib.Path(report)
     browser = start()
-    photograph(browser, report, out / "report-light.png", 1180, last="#entropy")
-    photograph(browser, report, out / "report-dark.png", 1180, "dark", first="#routing", last="#settings")
+    photograph(browser, report, out / "report-light.png", 1000, last="#load")
+    photograph(browser, report, out / "report-dark.png", 1000, "dark", first="#routing", last="#logits")
     photograph(browser, report, out / "report-narrow.png", 390, last="#grad-norm")
     if console:
         page = pathlib.Path(console).with_suffix(".html")

@@ -12,7 +12,7 @@
 source "$(dirname "$0")/lib.sh"
 
 only_report=no
-run=runs/quickstart
+run=$PWD/runs/quickstart
 for option in "$@"; do
   case "$option" in
     --help) usage && exit ;;
@@ -39,9 +39,10 @@ steps_shown() {
 # Until a dozen steps are told, and one frame more.
 photograph_console() {
   local columns=150 rows=32
-  local command=("$switchyard" train "$run/config.yaml" --set run.dir="$scratch" --set parallel.expert=1
+  local command=("$switchyard" train "$run/config.yaml" --set run.dir=runs --set parallel.expert=1
     --set train.log_interval=2 --set train.eval_interval=20)
-  "${terminal[@]}" -f /dev/null new-session -d -x $columns -y $rows "${command[*]@Q}; sleep 60"
+  ln -s "$PWD/data" "$scratch/data"  # where the config's relative path finds it
+  "${terminal[@]}" -f /dev/null new-session -d -c "$scratch" -x $columns -y $rows "${command[*]@Q}; sleep 60"
   until [ "$(steps_shown)" -ge 14 ]; do
     "${terminal[@]}" has-session 2> /dev/null || fail "the run on the terminal ended: ${command[*]}"
     sleep 0.2
@@ -49,7 +50,7 @@ photograph_console() {
   "${terminal[@]}" capture-pane -e -p > "$scratch/console.txt"
 }
 
-"$switchyard" report "$run" --out "$scratch/report.html"
+"$switchyard" report "$(realpath --relative-to=. "$run")" --out "$scratch/report.html"
 pages=("$scratch/report.html")
 if [ "$only_report" = no ]; then
   photograph_console

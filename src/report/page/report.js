@@ -77,9 +77,9 @@ function listen() {
 
 addFacts();
 addLearning();
-addSpeed();
 addRouting();
 addDestinations();
+addSpeed();
 addSettings();
 listen();
 refresh();
