@@ -51,11 +51,18 @@ ReducedTable::Cell ReducedTable::total(size_t column) const {
   return all;
 }
 
+void ReducedTable::limit(size_t max_points) {
+  max_points_ = std::min(max_points_, max_points);
+  while (points() > max_points_) merge_pairs();
+}
+
+/// An odd last point stays as it is, and is filled up.
 void ReducedTable::merge_pairs() {
-  const size_t half = points() / 2;
+  const size_t half = (points() + 1) / 2;
+  if (points() % 2 == 0) records_in_last_ += records_per_point_;
   for (size_t i = 0; i < half; ++i) {
     first_steps_[i] = first_steps_[2 * i];
-    last_steps_[i] = last_steps_[2 * i + 1];
+    last_steps_[i] = last_steps_[std::min(2 * i + 1, points() - 1)];
   }
   first_steps_.resize(half);
   last_steps_.resize(half);

@@ -37,6 +37,9 @@ class ReducedTable {
   /// A value of the record that was begun last. What is not finite is left out.
   void set(size_t column, double value, int64_t tag = 0);
 
+  /// At most this many points from here on, even and at least 2; content with more than it has.
+  void limit(size_t max_points);
+
   size_t points() const { return last_steps_.size(); }
   size_t columns() const { return cells_.size(); }
   int64_t records_per_point() const { return records_per_point_; }

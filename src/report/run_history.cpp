@@ -14,13 +14,16 @@ using Json = nlohmann::ordered_json;
 // Points of a curve; of a layer's curve, of which there are many; bins of the heat map.
 constexpr size_t kCurvePoints = 1000, kLayerPoints = 500, kLoadBins = 200;
 
+/// Cells of all heat maps together; models of very many experts get fewer bins, but some.
+constexpr size_t kLoadCells = 1 << 19, kMinLoadBins = 16;
+
 /// |z| from which a step is marked.
 constexpr double kSpikeZ = 4.0;
 constexpr size_t kMaxSpikes = 100;
 
 // Against files that are no run's.
 constexpr int64_t kMaxLayers = 1024;
-constexpr size_t kMaxLoadColumns = 1 << 18, kMaxSplits = 64, kMaxRanks = 1 << 16;
+constexpr size_t kMaxLoadColumns = 1 << 17, kMaxSplits = 64, kMaxRanks = 1 << 16;
 
 const std::vector<std::string> kCurves = {"loss",
                                           "aux_loss",
@@ -164,11 +167,12 @@ void RunHistory::add_layer_value(const std::string& key, double value) {
 void RunHistory::add_load(const std::string& key, const std::vector<double>& share_E) {
   std::string field;
   Layer* layer = layer_of(key, field);
-  if (layer == nullptr || field != "load") return;
+  if (layer == nullptr || field != "load" || share_E.empty()) return;
   while (layer->load.size() < share_E.size() && load_columns_ < kMaxLoadColumns) {
     layer->load.push_back(load_.add_column());
     ++load_columns_;
   }
+  load_.limit(std::max(kMinLoadBins, kLoadCells / load_columns_ / 2 * 2));
   const size_t experts = std::min(share_E.size(), layer->load.size());
   for (size_t e = 0; e < experts; ++e) load_.set(layer->load[e], share_E[e]);
   const auto dead = std::count(share_E.begin(), share_E.end(), 0.0);

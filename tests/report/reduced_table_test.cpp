@@ -79,6 +79,24 @@ TEST(ReducedTableTest, MeansAreThoseOfTheRecords) {
   EXPECT_DOUBLE_EQ(table.total(0).mean(), 499.5);
 }
 
+TEST(ReducedTableTest, ALowerLimitMergesWhatIsThere) {
+  ReducedTable table = table_of(7, 8, [](int64_t i) { return static_cast<double>(i); });
+  table.limit(4);
+  EXPECT_EQ(table.records_per_point(), 2);
+  EXPECT_EQ(table.first_steps(), (std::vector<int64_t>{10, 30, 50, 70}));
+  EXPECT_EQ(table.last_steps(), (std::vector<int64_t>{20, 40, 60, 70}));
+  table.begin(80);
+  table.set(0, 7);
+  EXPECT_EQ(table.points(), 4u);
+  EXPECT_EQ(table.cell(0, 3).mean(), 6.5);
+  table.limit(2);
+  table.begin(90);
+  EXPECT_EQ(table.points(), 2u);
+  EXPECT_EQ(table.records_per_point(), 8);
+  EXPECT_EQ(table.cell(0, 0).mean(), 3.5);
+  EXPECT_EQ(table.last_steps(), (std::vector<int64_t>{80, 90}));
+}
+
 TEST(ReducedTableTest, WhatIsNotFiniteOrComesLateIsAGap) {
   ReducedTable table(4);
   const size_t early = table.add_column();

@@ -60,6 +60,22 @@ TEST(RunHistoryTest, ALongRunStaysSmall) {
   EXPECT_LT(json.dump().size(), 60'000u);
 }
 
+TEST(RunHistoryTest, VeryManyExpertsGetFewerBins) {
+  RunHistory history;
+  MetricsRecord record;
+  for (record.step = 1; record.step <= 100; ++record.step) {
+    record.lists.clear();
+    for (const char* key : {"moe.0.load", "moe.1.load"}) {
+      record.lists.emplace_back(key, std::vector<double>(8192, 1.0 / 8192));
+    }
+    history.add(record);
+  }
+  const Json load = history.to_json()["load"];
+  EXPECT_EQ(load["step"].size(), 25u);
+  EXPECT_EQ(load["step"].back(), 100);
+  EXPECT_EQ(load["layers"][1]["bins"][24][8191], 1000);
+}
+
 TEST(RunHistoryTest, LeavesOutStepsThatDoNotRiseAndKeysThatAreNoLayers) {
   RunHistory history;
   add(history, R"({"step": 5, "loss": 1})");
