@@ -80,13 +80,17 @@ Command add_train(CLI::App& app) {
   command->add_flag("--dry-run", flags->dry_run, "Print model, layout and memory and stop");
   command->add_flag("--help-config", flags->help_config,
                     "Print every key with default and meaning and stop");
+  CLI::Option* serve_option =
+      command
+          ->add_option(
+              "--serve", flags->serve,
+              "Show the report of the run, live, on http://127.0.0.1:PORT/; 0: any free port")
+          ->check(CLI::Range(0, 65535));
   command
-      ->add_option("--serve", flags->serve,
-                   "Show the report of the run, live, on http://127.0.0.1:PORT/; 0: any free port")
-      ->check(CLI::Range(0, 65535));
-  command->add_option(
-      "--serve-host", flags->serve_host,
-      "The address that --serve listens on; 127.0.0.1, this machine alone, unless given");
+      ->add_option(
+          "--serve-host", flags->serve_host,
+          "The address that --serve listens on; 127.0.0.1, this machine alone, unless given")
+      ->needs(serve_option);
   command->footer(
       "Example: mpirun -n 2 switchyard train configs/quickstart.yaml --set optim.lr=2e-3");
   return {command, [flags](const Runtime& runtime) { return run_train(*flags, runtime); }};

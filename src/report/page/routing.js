@@ -69,7 +69,7 @@ function layerCurves(svg, width, series, y, more = {}) {
 
 function addRouting() {
   const { head, grid } = section("routing", "Routing",
-    "How the router shares the tokens out: healthy is pale, with no stripe that stays dark, hot or cold.");
+    "How the router shares the tokens out. Healthy: near the even colour, no stripe that stays hot, cold or empty.");
   const controls = head.append("div").attr("class", "controls");
   const runLabel = controls.append("label").text("Run ");
   const runSelect = runLabel.append("select").attr("id", "run-choice");

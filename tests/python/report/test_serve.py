@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 
 import pytest
-from runs import BINARY, TEXT, TINY, prepare, sets, switchyard
+from runs import BINARY, TEXT, TINY, log_of, prepare, sets, switchyard
 
 
 @pytest.fixture(scope="module")
@@ -115,8 +115,19 @@ def test_a_taken_port_stops_the_run_before_it_trains(tmp_path, data):
             assert done.returncode == 2, done.stderr
             assert f"--serve: cannot listen on 127.0.0.1:{port}" in done.stderr
     assert list(tmp_path.iterdir()) == []
-    done = switchyard("train", TINY, "--serve", 70000)
-    assert done.returncode == 2 and "--serve" in done.stderr
+    for flags in (["--serve", 70000], ["--serve-host", "0.0.0.0"]):
+        done = switchyard("train", TINY, *flags)
+        assert done.returncode == 2 and "--serve" in done.stderr
+
+
+def test_serving_changes_nothing(tmp_path, data):
+    """The run with a server ends by itself, and its numbers are those of the run without."""
+    for name, flags in (("plain", []), ("served", ["--serve", "0"])):
+        done = switchyard("train", TINY, *sets({"run__dir": tmp_path, "run__name": name, "data__path": data,
+                                                "train__threads": 1}), *flags)
+        assert done.returncode == 0, done.stderr
+    losses = [[record["loss"] for record in log_of(tmp_path / name)] for name in ("plain", "served")]
+    assert losses[0] == losses[1] and len(losses[0]) > 20
 
 
 def test_another_address_is_warned_of(tmp_path, data):
