@@ -51,7 +51,7 @@ def photograph(browser, page, out, width, scheme="light", first=None, last=None,
         const bar = document.querySelector('.bar');
         if (bar) bar.style.position = 'static';
         const whole = document.querySelector('pre') || document.documentElement;
-        return [arguments[0] ? box(arguments[0]).top - 12 : 0,
+        return [arguments[0] ? box(arguments[0]).top + 12 : 0,
                 arguments[1] ? box(arguments[1]).bottom + 16 : whole.getBoundingClientRect().bottom];"""
     top, bottom = browser.execute_script(place, first, last)
     if crop:
