@@ -39,6 +39,7 @@ Command add_parity_worker(CLI::App& app);
 Command add_plan(CLI::App& app);
 Command add_prepare(CLI::App& app);
 Command add_probe(CLI::App& app);
+Command add_report(CLI::App& app);
 Command add_train(CLI::App& app);
 Command add_upcycle(CLI::App& app);
 Command add_verify(CLI::App& app);

@@ -25,7 +25,8 @@ std::vector<Command> add_commands(CLI::App& app) {
     }
   };
   group("Train", {add_prepare(app), add_plan(app), add_train(app), add_parity(app)});
-  group("Look at a model", {add_eval(app), add_generate(app), add_inspect(app), add_probe(app)});
+  group("Look at a model",
+        {add_report(app), add_eval(app), add_generate(app), add_inspect(app), add_probe(app)});
   group("Make a model of another", {add_upcycle(app), add_import(app), add_export(app)});
   group("Look after checkpoints", {add_verify(app), add_diff(app), add_gc(app)});
   group("Shell", {add_completion(app)});

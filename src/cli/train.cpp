@@ -1,9 +1,12 @@
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <optional>
 
+#include "base/log.h"
 #include "cli/command.h"
 #include "cli/console_style.h"
 #include "config/load_config.h"
+#include "report/live_server.h"
 #include "train/load_run_config.h"
 #include "train/run_description.h"
 #include "train/trainer.h"
@@ -16,6 +19,8 @@ struct TrainFlags {
   std::vector<std::string> sets;
   std::string resume = "auto";
   std::string progress = "auto";
+  std::optional<int> serve;
+  std::string serve_host = "127.0.0.1";
   bool print_config = false, dry_run = false, help_config = false;
 };
 
@@ -25,6 +30,21 @@ ResumeOptions parse_resume(const std::string& word) {
   if (word == "strict") return {Mode::kStrict, ""};
   if (word == "never") return {Mode::kNever, ""};
   return {Mode::kPath, word};
+}
+
+/// Rank 0 of `train --serve`. Null without it, and on the other ranks.
+std::unique_ptr<LiveServer> serve(const TrainFlags& flags, const RunSection& run,
+                                  const Runtime& runtime) {
+  if (!flags.serve || runtime.rank() != 0) return nullptr;
+  auto server =
+      std::make_unique<LiveServer>(run.dir + "/" + run.name, flags.serve_host, *flags.serve);
+  log_info("report   " + server->url() + " while the run goes on");
+  if (!is_loopback(flags.serve_host)) {
+    log_warning("--serve-host " + flags.serve_host +
+                ": whoever reaches this address reads the run: " +
+                "its config, paths, tokens and numbers; there is no password and no encryption");
+  }
+  return server;
 }
 
 ExitCode run_train(const TrainFlags& flags, const Runtime& runtime) {
@@ -42,6 +62,7 @@ ExitCode run_train(const TrainFlags& flags, const Runtime& runtime) {
     print_once(runtime, describe_run(config, runtime.world_size()));
     return kExitOk;
   }
+  const std::unique_ptr<LiveServer> server = serve(flags, config.run, runtime);
   return run_training(runtime, config, parse_resume(flags.resume),
                       console_style(runtime, flags.progress));
 }
@@ -74,6 +95,20 @@ Command add_train(CLI::App& app) {
   command->add_flag("--dry-run", flags->dry_run, "Print model, layout and memory and stop");
   command->add_flag("--help-config", flags->help_config,
                     "Print every key with type, default, unit and meaning and stop");
+  CLI::Option* serve_option =
+      command
+          ->add_option(
+              "--serve", flags->serve,
+              "Show the report of the run, live, on http://127.0.0.1:PORT/; 0: any free port")
+          ->type_name("PORT")
+          ->check(CLI::Range(0, 65535));
+  command
+      ->add_option(
+          "--serve-host", flags->serve_host,
+          "The address that --serve listens on; unless given, this machine alone reaches it")
+      ->type_name("ADDRESS")
+      ->capture_default_str()
+      ->needs(serve_option);
   command->footer(
       "Run again, it goes on from the newest checkpoint, on any number of ranks. Exit codes 75, 85 "
       "and 4 mean that starting it again is the cure.\n"

@@ -1,0 +1,15 @@
+# cmake -DFILES="a;b" -DOUT=page_parts.cpp -P embed.cmake: writes the files into a C++ source, each
+# under its name, as a raw string.
+set(source "#include \"report/page_parts.h\"\n\nnamespace switchyard {\n\n")
+string(APPEND source "std::string_view page_part(std::string_view name) {\n")
+foreach(file IN LISTS FILES)
+  get_filename_component(name ${file} NAME)
+  file(READ ${file} text)
+  string(FIND "${text}" ")~embed~" found)
+  if(NOT found EQUAL -1)
+    message(FATAL_ERROR "${file} holds the end mark of embed.cmake")
+  endif()
+  string(APPEND source "  if (name == \"${name}\") {\n    return R\"~embed~(${text})~embed~\";\n  }\n")
+endforeach()
+string(APPEND source "  return {};\n}\n\n}  // namespace switchyard\n")
+file(WRITE ${OUT} "${source}")
