@@ -132,7 +132,11 @@ class MicroStep {
     ledger_.pass(h() + (w_ == 4 ? 0 : statistics(model_.hidden_size)));
   }
 
-  bool repeats() const { return model_.num_attention_heads != model_.num_key_value_heads; }
+  /// Whether keys and values are copied for the heads that share them; one head is a view.
+  bool repeats() const {
+    return model_.num_key_value_heads > 1 &&
+           model_.num_attention_heads != model_.num_key_value_heads;
+  }
   bool norms_qk() const { return model_.qk_norm != "none"; }
 
   /// What scaled_dot_product_attention and what is before it keep.
@@ -143,9 +147,8 @@ class MicroStep {
     return qk + projected + q() + keys_values + attention_output() + mask_elements() * w_;
   }
   int64_t qk_statistics() const {
-    return statistics(model_.qk_norm == "full"
-                          ? 2
-                          : model_.num_attention_heads + model_.num_key_value_heads);
+    return statistics(
+        model_.qk_norm == "full" ? 2 : model_.num_attention_heads + model_.num_key_value_heads);
   }
   int64_t attention_output() const { return q() + statistics(model_.num_attention_heads); }
 
@@ -203,8 +206,7 @@ class MicroStep {
     return 8 * (map + (EP_ == 1 ? 0 : rows_.computed + rows_.arrived));
   }
   int64_t exchange_kept() const {
-    return of_rows(rows_.computed) + of_rows(EP_ == 1 ? rows_.computed : rows_.sent) +
-           order_kept();
+    return of_rows(rows_.computed) + of_rows(EP_ == 1 ? rows_.computed : rows_.sent) + order_kept();
   }
   int64_t shared_width() const {
     return moe_.shared_experts.num * moe_.shared_experts.intermediate_size;
@@ -355,7 +357,7 @@ class MicroStep {
     arrive(D * NH, world_);
     ledger_.take(3 * q());
     ledger_.drop(q() + attention_kept() - before_norms);
-    if (repeats()) {
+    if (kv() != q()) {  // summed over the heads that share them
       ledger_.take(2 * kv());
       ledger_.drop(2 * q());
     }
@@ -439,17 +441,17 @@ RoutedRows routed_rows(const RunConfig& config, at::ScalarType compute, RoutingC
                 group = moe.capacity.scope == "rank" ? S * B : S * moe.group_sequences;
   int64_t slots = S * B;  // of one expert, for the tokens of one rank
   if (moe.capacity.factor) {
-    slots = std::min(slots, S * B / group * expert_capacity(moe.capacity, *moe.capacity.factor,
-                                                            group, moe.num_experts, K));
+    slots = std::min(
+        slots, S * B / group *
+                   expert_capacity(moe.capacity, *moe.capacity.factor, group, moe.num_experts, K));
   }
   RoutedRows rows;
   rows.sent = std::min(S * B * K, slots * moe.num_experts);
   rows.arrived = routing == RoutingCase::kBalanced
                      ? rows.sent
                      : EP * std::min(S * B * std::min(K, local), slots * local);
-  const int64_t multiple = expert_row_multiple(compute), each = (rows.arrived + local - 1) / local;
-  const int64_t filled_up = (each + multiple - 1) / multiple * multiple * local;
-  rows.computed = multiple == 1 ? rows.arrived : std::max(rows.arrived, filled_up);
+  // An expert's rows end anywhere in the multiple: in the middle on average.
+  rows.computed = rows.arrived + local * (expert_row_multiple(compute) - 1) / 2;
   return rows;
 }
 
