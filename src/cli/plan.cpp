@@ -49,8 +49,8 @@ Device device_of_rank(const std::string& name, int64_t ranks) {
 
 Budget make_budget(const std::string& device, at::ScalarType compute) {
   Budget budget;
-  // On a GPU the program's part is its context, which the headroom is for.
-  budget.program = device == "cpu" ? measure_program_bytes(compute) : 0;
+  budget.host = device == "cpu";
+  if (budget.host) budget.program = measure_program_bytes(compute);
   budget.bytes = [device](int64_t ranks) {
     return static_cast<int64_t>((1 - kHeadroom) *
                                 static_cast<double>(device_of_rank(device, ranks).memory_bytes));
@@ -78,8 +78,7 @@ Plan make_plan(const PlanFlags& flags) {
   plan.config = config;
   plan.device = device_of_rank(flags.device, plan.ranks);
   plan.budget = budget.bytes(plan.ranks);
-  plan.memory = plan_memory(config, compute, plan.ranks);
-  plan.memory.program = budget.program;
+  plan.memory = budget.plan(config, compute, plan.ranks);
   plan.balanced = planned_volumes(config, compute, plan.ranks, RoutingCase::kBalanced);
   plan.worst = planned_volumes(config, compute, plan.ranks, RoutingCase::kWorst);
   plan.fitting = fitting_layouts(config, compute, plan.ranks, budget);
@@ -174,6 +173,7 @@ std::string as_json(const Plan& plan) {
         {"activations", memory.activations()},
         {"exchange", {{"balanced", memory.exchange()}, {"worst", memory.worst.exchange}}},
         {"checkpoint", memory.checkpoint},
+        {"allocator", memory.allocator},
         {"program", memory.program},
         {"total", memory.total()},
         {"worst_total", memory.worst_total()}}},
@@ -232,6 +232,7 @@ std::string memory_text(const Plan& plan) {
   lines += part_line("activations", memory.activations(), total);
   if (memory.exchange() > 0) lines += part_line("exchange", memory.exchange(), total);
   if (memory.checkpoint > 0) lines += part_line("checkpoint", memory.checkpoint, total);
+  if (memory.allocator > 0) lines += part_line("allocator", memory.allocator, total);
   if (memory.program > 0) lines += part_line("program", memory.program, total);
   lines += text("  %-12s %10s  of %s (%s%s, %.0f %% left free): %s\n", "together",
                 bytes_text(total).c_str(), bytes_text(plan.budget).c_str(),
@@ -242,7 +243,7 @@ std::string memory_text(const Plan& plan) {
                   bytes_text(memory.worst_total()).c_str(),
                   memory.worst_total() <= plan.budget ? "fits" : "does not fit");
   }
-  return lines + "  fullest      in the " + memory.balanced.peak_at + "\n";
+  return lines + "  fullest in the " + memory.balanced.peak_at + "\n";
 }
 
 std::string volume_text(const Plan& plan) {
@@ -296,9 +297,9 @@ std::string as_text(const Plan& plan) {
   return "parameters   " + grouped(plan.size.total_parameters()) + " (" +
          count_text(static_cast<double>(plan.size.total_parameters())) + "), active per token " +
          grouped(plan.size.active_parameters) + " (" +
-         count_text(static_cast<double>(plan.size.active_parameters)) + ")\nFLOPs        " +
+         count_text(static_cast<double>(plan.size.active_parameters)) + ")\ncompute      " +
          count_text(plan.size.flops_per_token) +
-         "FLOP per token, forward and backward, active experts alone\nlayout       " +
+         " FLOPs per token, forward and backward, active experts alone\nlayout       " +
          std::to_string(plan.ranks) + " ranks = EP " + std::to_string(EP) + " x EDP " +
          std::to_string(plan.ranks / EP) + ", ZeRO-" + std::to_string(config.zero.stage) + ", " +
          (plan.compute == at::kFloat ? "fp32" : "bf16") + ", micro-batch " +

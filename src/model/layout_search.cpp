@@ -14,7 +14,7 @@ bool has_experts(const RunConfig& config) {
 
 /// Every layout of `ranks` ranks, with its memory, the best to take first.
 std::vector<Layout> layouts(const RunConfig& config, at::ScalarType compute, int64_t ranks,
-                            int64_t program) {
+                            const Budget& budget) {
   std::vector<Layout> all;
   const int64_t batch = config.train.global_batch_size;
   if (batch % ranks != 0) return all;
@@ -26,8 +26,7 @@ std::vector<Layout> layouts(const RunConfig& config, at::ScalarType compute, int
       for (int64_t expert = 1; expert <= std::min(ranks, most_expert); ++expert) {
         if (ranks % expert != 0 || config.moe.num_experts % expert != 0) continue;
         Layout layout{ranks, expert, stage, micro, {}};
-        layout.memory = plan_memory(with_layout(config, layout), compute, ranks);
-        layout.memory.program = program;
+        layout.memory = budget.plan(with_layout(config, layout), compute, ranks);
         all.push_back(layout);
       }
     }
@@ -36,6 +35,13 @@ std::vector<Layout> layouts(const RunConfig& config, at::ScalarType compute, int
 }
 
 }  // namespace
+
+MemoryPlan Budget::plan(const RunConfig& config, at::ScalarType compute, int64_t ranks) const {
+  MemoryPlan memory = plan_memory(config, compute, ranks);
+  if (!host) return on_device(memory);
+  memory.program = program;
+  return memory;
+}
 
 RunConfig with_layout(RunConfig config, const Layout& layout) {
   config.parallel.expert = layout.expert;
@@ -52,7 +58,7 @@ std::string set_flags(const Layout& layout) {
 
 std::vector<Layout> fitting_layouts(const RunConfig& config, at::ScalarType compute, int64_t ranks,
                                     const Budget& budget) {
-  std::vector<Layout> fitting = layouts(config, compute, ranks, budget.program);
+  std::vector<Layout> fitting = layouts(config, compute, ranks, budget);
   std::erase_if(fitting,
                 [&](const Layout& layout) { return layout.memory.total() > budget.bytes(ranks); });
   return fitting;
@@ -69,7 +75,7 @@ std::vector<Layout> smallest_fitting(const RunConfig& config, at::ScalarType com
 
 std::optional<Layout> leanest_layout(const RunConfig& config, at::ScalarType compute, int64_t ranks,
                                      const Budget& budget) {
-  const std::vector<Layout> all = layouts(config, compute, ranks, budget.program);
+  const std::vector<Layout> all = layouts(config, compute, ranks, budget);
   const auto least =
       std::ranges::min_element(all, {}, [](const Layout& layout) { return layout.memory.total(); });
   if (least == all.end()) return std::nullopt;

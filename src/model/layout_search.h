@@ -29,10 +29,14 @@ RunConfig with_layout(RunConfig config, const Layout& layout);
 std::string set_flags(const Layout& layout);
 
 /// What a layout has to fit into: bytes of one rank's memory, headroom taken off, and of
-/// those what the program itself takes, by the ranks of the run.
+/// those what the program itself takes.
 struct Budget {
-  std::function<int64_t(int64_t ranks)> bytes;
+  std::function<int64_t(int64_t ranks)> bytes;  // by the ranks of the run
   int64_t program = 0;
+  bool host = true;  // memory of the host, else of a device of its own
+
+  /// The memory of a config within this budget, with the program's part.
+  MemoryPlan plan(const RunConfig& config, at::ScalarType compute, int64_t ranks) const;
 };
 
 /// Layouts of `ranks` ranks that fit with balanced routing: EP a divisor of the ranks and of

@@ -25,6 +25,7 @@ struct MemoryPlan {
   int64_t reduction = 0;   // buffers of MPI while the step's gradients are summed, after that
   int64_t start = 0;       // the largest tensor in float32, while the first weights are drawn
   int64_t checkpoint = 0;  // a saved state's copy, which is kept for the next
+  int64_t allocator = 0;   // freed blocks that the C library keeps at the end of its heap
   int64_t program = 0;     // what the process takes without all this; 0: not known
 
   /// Of the step: activations and reductions are never alive together.
@@ -37,7 +38,8 @@ struct MemoryPlan {
 
  private:
   int64_t held() const {
-    return parameters.weights + parameters.gradients + parameters.optimizer + checkpoint + program;
+    return parameters.weights + parameters.gradients + parameters.optimizer + checkpoint +
+           allocator + program;
   }
   int64_t largest(const ActivationBytes& activations) const {
     return std::max({activations.peak, reduction, start});
@@ -45,7 +47,12 @@ struct MemoryPlan {
 };
 
 /// Of a config whose autos are resolved, vocab_size included, for one rank of `world_size`,
-/// a multiple of parallel.expert. `program` is left to the caller. Local, builds nothing.
+/// a multiple of parallel.expert, in host memory. `program` is left to the caller. Local,
+/// builds nothing.
 MemoryPlan plan_memory(const RunConfig& config, at::ScalarType compute, int64_t world_size);
+
+/// The same on a device of its own: what is the host's is left out, which are the copy of a
+/// checkpoint, the C library's heap, the program and MPI's buffers.
+MemoryPlan on_device(MemoryPlan plan);
 
 }  // namespace switchyard
