@@ -115,20 +115,7 @@ class MpiCommunicator final : public Communicator {
     TORCH_CHECK(input.numel() == piece * size() && input.dtype() == output.dtype(),
                 "reduce_scatter: input must hold ", size(), " pieces of ", piece, " elements");
     if (input.numel() <= round_limit_) {  // MPI multiplies the piece by the ranks in an int
-      const bool in_place = bytes_of(output) == bytes_of(input) + rank() * output.nbytes();
-      if (!in_place) {
-        check_mpi(
-            MPI_Reduce_scatter_block(bytes_of(input), bytes_of(output), static_cast<int>(piece),
-                                     type_of(input), op_of(input, ReduceOp::kSum), comm_),
-            "MPI_Reduce_scatter_block", purpose);
-        return;
-      }
-      at::Tensor received = at::empty_like(output);
-      check_mpi(
-          MPI_Reduce_scatter_block(bytes_of(input), bytes_of(received), static_cast<int>(piece),
-                                   type_of(input), op_of(input, ReduceOp::kSum), comm_),
-          "MPI_Reduce_scatter_block", purpose);
-      output.copy_(received);
+      reduce_scatter_in_parts(input, output, purpose);
       return;
     }
     reduce_in_rounds(input, std::vector<int64_t>(size(), piece), output, purpose);
@@ -257,6 +244,30 @@ class MpiCommunicator final : public Communicator {
   void for_each_round(int64_t total, const Round& round) const {
     for (int64_t begin = 0; begin < total; begin += round_limit_) {
       round(begin, static_cast<int>(std::min(round_limit_, total - begin)));
+    }
+  }
+
+  /// Equal pieces, some of each at a time: Open MPI's reduce-scatter takes up to twice its
+  /// input as buffers, on rank 0 alone. Parts of half a million elements and more are still
+  /// summed in the order of the whole.
+  void reduce_scatter_in_parts(const at::Tensor& input, at::Tensor& output, const char* purpose) {
+    constexpr int64_t kPart = 1 << 20;
+    const int64_t piece = output.numel(),
+                  rounds = std::max<int64_t>(1, (piece + kPart - 1) / kPart),
+                  part = (piece + rounds - 1) / rounds, bytes = input.element_size();
+    at::Tensor gathered = at::empty({size() * part}, input.options());
+    at::Tensor summed = at::empty({part}, input.options());
+    for (int64_t begin = 0; begin < piece; begin += part) {
+      const int64_t count = std::min(part, piece - begin);
+      for (int64_t r = 0; r < size(); ++r) {
+        std::copy_n(bytes_of(input) + (r * piece + begin) * bytes, count * bytes,
+                    bytes_of(gathered) + r * count * bytes);
+      }
+      check_mpi(
+          MPI_Reduce_scatter_block(bytes_of(gathered), bytes_of(summed), static_cast<int>(count),
+                                   type_of(input), op_of(input, ReduceOp::kSum), comm_),
+          "MPI_Reduce_scatter_block", purpose);
+      std::copy_n(bytes_of(summed), count * bytes, bytes_of(output) + begin * bytes);
     }
   }
 

@@ -22,10 +22,6 @@ std::vector<int64_t> count_rows(const Tensor& experts_TK, const Tensor& kept_TK,
   return rows_E;
 }
 
-/// Experts compute on multiples of this many rows, filled up with zeros: oneDNN
-/// prepares, and keeps, a bfloat16 kernel for every shape that it meets.
-int64_t row_multiple(at::ScalarType dtype) { return dtype == at::kBFloat16 ? 32 : 1; }
-
 std::vector<int64_t> filled_up(std::vector<int64_t> rows, int64_t multiple) {
   for (int64_t& n : rows) n = (n + multiple - 1) / multiple * multiple;
   return rows;
@@ -95,6 +91,8 @@ void order_blocks(const Tensor& received_PL, Dispatched& sent) {
 
 }  // namespace
 
+int64_t expert_row_multiple(at::ScalarType dtype) { return dtype == at::kBFloat16 ? 32 : 1; }
+
 Dispatcher::Dispatcher(Communicator& group, int64_t num_experts)
     : group_(group), num_experts_(num_experts) {
   TORCH_CHECK(num_experts % group.size() == 0, num_experts, " experts over ", group.size(),
@@ -105,7 +103,7 @@ Dispatched Dispatcher::dispatch(const Tensor& x_TD, const Tensor& experts_TK,
                                 const Tensor& kept_TK) const {
   Dispatched sent;
   const std::vector<int64_t> rows_E = count_rows(experts_TK, kept_TK, num_experts_);
-  const int64_t multiple = row_multiple(x_TD.scalar_type());
+  const int64_t multiple = expert_row_multiple(x_TD.scalar_type());
   if (group_.size() == 1) {
     sent.rows_L = filled_up(rows_E, multiple);
     sent.map = sort_by_expert(experts_TK, kept_TK, sent.rows_L);

@@ -26,6 +26,10 @@ struct Dispatched {
   at::Tensor to_arrival_order_A;  // (A) int64: the inverse
 };
 
+/// Experts compute on multiples of this many rows, filled up with zeros: oneDNN
+/// prepares, and keeps, a bfloat16 kernel for every shape that it meets.
+int64_t expert_row_multiple(at::ScalarType dtype);
+
 /// Sends token copies to the ranks of their experts and the results back: the
 /// two all-to-alls of expert parallelism. Stateless but for its group.
 class Dispatcher {

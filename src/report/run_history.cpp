@@ -6,6 +6,8 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "metrics/console.h"
+
 namespace switchyard {
 namespace {
 
@@ -17,8 +19,6 @@ constexpr size_t kCurvePoints = 1000, kLayerPoints = 500, kLoadBins = 200;
 /// Cells of all heat maps together; models of very many experts get fewer bins, but some.
 constexpr size_t kLoadCells = 1 << 19, kMinLoadBins = 16;
 
-/// |z| from which a step is marked.
-constexpr double kSpikeZ = 4.0;
 constexpr size_t kMaxSpikes = 100;
 
 // Against files that are no run's.
@@ -182,7 +182,7 @@ void RunHistory::add_load(const std::string& key, const std::vector<double>& sha
 void RunHistory::add_spikes(const MetricsRecord& record) {
   for (const char* key : {"loss", "grad_norm"}) {
     const double z = number_of(record, std::string(key) + "_z");
-    if (std::isfinite(z) && z >= kSpikeZ) spikes_.push_back({record.step, key, z});
+    if (std::isfinite(z) && z >= kMarkedZ) spikes_.push_back({record.step, key, z});
   }
   if (spikes_.size() <= 2 * kMaxSpikes) return;
   std::stable_sort(spikes_.begin(), spikes_.end(),

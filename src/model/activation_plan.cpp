@@ -1,0 +1,463 @@
+#include "model/activation_plan.h"
+
+#include <algorithm>
+
+#include "config/load_config.h"
+#include "moe/capacity.h"
+#include "moe/choices_per_token.h"
+#include "moe/dispatcher.h"
+#include "ops/activation.h"
+
+// T tokens of the micro-batch, D model width, F width of a feed-forward layer, V vocabulary,
+// E experts, K experts per token. Names end as the tensors' do in the code that is counted.
+
+namespace switchyard {
+namespace {
+
+/// Bytes that are alive as a step goes on, and the most that ever were.
+class Ledger {
+ public:
+  void take(int64_t bytes) {
+    live_ += bytes;
+    pass(0);
+  }
+  void drop(int64_t bytes) { live_ -= bytes; }
+  /// Alive for a moment, on top of the rest.
+  void pass(int64_t bytes) {
+    if (live_ + bytes <= peak_) return;
+    peak_ = live_ + bytes;
+    peak_at_ = place_;
+  }
+  void enter(std::string place) { place_ = std::move(place); }
+
+  int64_t live() const { return live_; }
+  int64_t peak() const { return peak_; }
+  const std::string& peak_at() const { return peak_at_; }
+
+ private:
+  int64_t live_ = 0, peak_ = 0;
+  std::string place_, peak_at_;
+};
+
+/// Forward and backward of one micro-batch, in the code's order.
+class MicroStep {
+ public:
+  MicroStep(const RunConfig& config, at::ScalarType compute, int64_t world_size,
+            RoutingCase routing)
+      : model_(config.model),
+        moe_(config.moe),
+        rows_(routed_rows(config, compute, routing)),
+        world_(world_size),
+        EP_(config.parallel.expert),
+        zero_stage_(config.zero.stage),
+        documents_(config.data.mask_documents),
+        S_(config.data.sequence_length),
+        B_(config.train.micro_batch_size),
+        w_(compute == at::kFloat ? 4 : 2),
+        K_(choices_per_token(config.moe, Mode::kTrain)),
+        gate_(is_gated(parse_ffn(config.model.ffn)) ? 2 : 1),
+        is_moe_(config.model.num_hidden_layers) {
+    for (const int64_t l : moe_layer_indices(moe_, model_.num_hidden_layers)) is_moe_[l] = true;
+  }
+
+  ActivationBytes run() {
+    forward();
+    ActivationBytes bytes;
+    bytes.kept = ledger_.live();
+    bytes.exchange = routers() * exchange_kept();
+    backward();
+    TORCH_CHECK(ledger_.live() == 0, "activation plan: ", ledger_.live(), " bytes are left over");
+    bytes.peak = ledger_.peak();
+    bytes.peak_at = ledger_.peak_at();
+    return bytes;
+  }
+
+ private:
+  // Sizes of tensors in bytes.
+  int64_t tokens(int64_t width) const { return T_ * width * w_; }
+  int64_t statistics(int64_t width) const { return T_ * width * 4; }  // float32
+  int64_t h() const { return tokens(model_.hidden_size); }
+  int64_t q() const { return tokens(model_.num_attention_heads * model_.head_dim); }
+  int64_t kv() const { return tokens(model_.num_key_value_heads * model_.head_dim); }
+  int64_t of_rows(int64_t rows) const { return rows * model_.hidden_size * w_; }
+  int64_t expert_hidden(int64_t factor) const {
+    return rows_.computed * factor * moe_.expert_intermediate_size * w_;
+  }
+  /// The mask of one layer: of each sequence with documents, of all with a window.
+  int64_t mask_elements() const {
+    const bool windowed = model_.sliding_window && *model_.sliding_window < S_;
+    return (documents_ ? B_ : windowed ? 1 : 0) * S_ * S_;
+  }
+
+  void forward() {
+    ledger_.enter("forward of the layers");
+    ledger_.take(T_ * 8);  // token ids, for the embedding
+    ledger_.take(mask_elements());
+    ledger_.take(h());
+    forward_dropout();
+    for (const bool moe : is_moe_) {
+      forward_norm();
+      forward_attention();
+      forward_norm();
+      if (moe) {
+        forward_moe();
+      } else {
+        forward_dense(model_.intermediate_size);
+      }
+      forward_dropout();
+      ledger_.take(h());  // the residual's sum
+      ledger_.drop(h());  // what was added
+    }
+    ledger_.drop(mask_elements());
+    forward_norm();
+    ledger_.enter("forward of the loss");
+    ledger_.take(tokens(model_.vocab_size));  // logits
+    ledger_.take(logits32());                 // log softmax, which nll_loss keeps
+    ledger_.pass(w_ == 4 ? 0 : logits32());   // logits in float32
+    ledger_.drop(tokens(model_.vocab_size));
+  }
+
+  int64_t logits32() const { return statistics(model_.vocab_size); }
+
+  /// Keeps its input, which the residual has counted, and one number per token.
+  void forward_norm() {
+    ledger_.take(statistics(1));
+    ledger_.take(h());
+  }
+
+  /// The product with the mask takes the place of its input.
+  void forward_dropout() {
+    if (model_.dropout == 0) return;
+    ledger_.take(h());  // the mask
+    ledger_.pass(h() + (w_ == 4 ? 0 : statistics(model_.hidden_size)));
+  }
+
+  /// Whether keys and values are copied for the heads that share them; one head is a view.
+  bool repeats() const {
+    return model_.num_key_value_heads > 1 &&
+           model_.num_attention_heads != model_.num_key_value_heads;
+  }
+  bool norms_qk() const { return model_.qk_norm != "none"; }
+
+  /// What scaled_dot_product_attention and what is before it keep.
+  int64_t attention_kept() const {
+    const int64_t qk = norms_qk() ? q() + kv() + qk_statistics() : 0;
+    const int64_t keys_values = repeats() ? 2 * q() : kv();  // values lie in the projection
+    const int64_t projected = repeats() ? 0 : q() + 2 * kv();
+    return qk + projected + q() + keys_values + attention_output() + mask_elements() * w_;
+  }
+  int64_t qk_statistics() const {
+    return statistics(
+        model_.qk_norm == "full" ? 2 : model_.num_attention_heads + model_.num_key_value_heads);
+  }
+  int64_t attention_output() const { return q() + statistics(model_.num_attention_heads); }
+
+  void forward_attention() {
+    const int64_t projected = q() + 2 * kv();
+    ledger_.take(projected);
+    if (norms_qk()) ledger_.take(2 * (q() + kv()) + qk_statistics());  // copies, and their norms
+    ledger_.pass(2 * q());                                             // a copy, and it turned
+    ledger_.take(q());
+    if (norms_qk()) ledger_.drop(q());
+    ledger_.pass(2 * kv());
+    ledger_.take(kv());
+    if (norms_qk()) ledger_.drop(kv());
+    if (repeats()) {
+      ledger_.take(q());  // keys
+      ledger_.drop(kv());
+      ledger_.take(q());  // values
+    }
+    ledger_.pass(mask_elements());
+    ledger_.take(mask_elements() * w_ + attention_output());
+    ledger_.take(h());  // output projection
+    if (repeats()) ledger_.drop(projected);
+    forward_dropout();
+    ledger_.take(h());  // the residual's sum
+    ledger_.drop(h());
+  }
+
+  /// What the activation keeps of a hidden layer, F the width: its input and, for the
+  /// product after it, its output.
+  int64_t hidden_kept(int64_t F) const {
+    if (model_.ffn == "swiglu") return 3 * F;
+    if (model_.ffn == "geglu") return 4 * F;  // gelu's output is a factor
+    return model_.ffn == "gelu" ? 2 * F : F;  // relu keeps its output alone
+  }
+
+  void forward_dense(int64_t F) {
+    ledger_.pass(tokens(gate_ * F + F));
+    ledger_.take(tokens(hidden_kept(F)));
+    ledger_.take(h());
+  }
+
+  /// Logits and probabilities in float32, ids of the choices, whether they are kept, and
+  /// their weights on the way through normalising; in bfloat16 the router's input and its
+  /// weights in float32, too.
+  int64_t router_kept() const {
+    const int64_t weights = moe_.router.normalize ? 3 * K_ + 1 : 2 * K_,
+                  widened = w_ == 2 ? model_.hidden_size : 0;
+    return statistics(2 * moe_.num_experts + weights + widened) + T_ * K_ * (8 + 1) +
+           4 * widened * moe_.num_experts;
+  }
+  /// Whether nobody keeps the layer's input as it is: the router has its own copy.
+  bool frees_input() const { return w_ == 2 && moe_.shared_experts.num == 0; }
+  int64_t order_kept() const {
+    const int64_t map = T_ * K_ + (EP_ == 1 ? rows_.computed : rows_.sent);
+    return 8 * (map + (EP_ == 1 ? 0 : rows_.computed + rows_.arrived));
+  }
+  int64_t exchange_kept() const {
+    return of_rows(rows_.computed) + of_rows(EP_ == 1 ? rows_.computed : rows_.sent) + order_kept();
+  }
+  int64_t shared_width() const {
+    return moe_.shared_experts.num * moe_.shared_experts.intermediate_size;
+  }
+
+  void forward_moe() {
+    ledger_.take(router_kept() + order_kept());
+    if (EP_ > 1) ledger_.pass(of_rows(rows_.sent + rows_.arrived + rows_.computed));
+    ledger_.take(of_rows(rows_.computed));
+    ledger_.pass(expert_hidden(gate_ + 1));
+    ledger_.take(expert_hidden(hidden_kept(1)));
+    ledger_.take(of_rows(rows_.computed));  // the experts' output
+    if (EP_ > 1) {
+      ledger_.pass(of_rows(rows_.arrived + rows_.sent));
+      ledger_.take(of_rows(rows_.sent));  // the same, back
+    }
+    ledger_.take(h());
+    if (EP_ > 1) ledger_.drop(of_rows(rows_.computed));
+    if (moe_.shared_experts.num > 0) {
+      forward_dense(shared_width());
+      if (moe_.shared_experts.gated) ledger_.take(h() + tokens(1));  // gated; both factors stay
+      ledger_.take(h());
+      ledger_.drop(2 * h());
+    }
+    if (frees_input()) ledger_.drop(h());
+  }
+
+  void backward() {
+    backward_loss();
+    for (size_t l = is_moe_.size(); l-- > 0;) {
+      ledger_.enter("backward of layer " + std::to_string(l));
+      const int64_t ffn_branch = backward_dropout();
+      if (is_moe_[l]) {
+        backward_moe(ffn_branch);
+      } else {
+        backward_dense(model_.intermediate_size, ffn_branch);
+      }
+      backward_norm();
+      join_gradients();
+      backward_attention(backward_dropout());
+      backward_norm();
+      join_gradients();
+    }
+    ledger_.enter("backward of the embedding");
+    const int64_t embedding = model_.vocab_size * model_.hidden_size;
+    const int64_t branch = backward_dropout();
+    ledger_.take(embedding * w_);
+    ledger_.drop(h() + branch + T_ * 8);
+    if (model_.tie_word_embeddings) ledger_.drop(embedding * w_);  // the head's, added
+    arrive(embedding, world_);
+  }
+
+  void backward_loss() {
+    ledger_.enter("backward of the loss");
+    // The routers' losses come first: a gradient of the probabilities, and one of the logits
+    // in place of these.
+    ledger_.take(routers() * statistics(moe_.num_experts));
+    ledger_.take(2 * logits32());  // gradients of log softmax and of its input
+    ledger_.drop(2 * logits32());  // log softmax and its gradient
+    if (w_ == 2) {
+      ledger_.take(tokens(model_.vocab_size));
+      ledger_.drop(logits32());
+    }
+    const int64_t head = model_.vocab_size * model_.hidden_size;
+    ledger_.take(h() + head * w_);
+    ledger_.drop(tokens(model_.vocab_size) + h());  // the head's input
+    if (!model_.tie_word_embeddings) arrive(head, world_);
+    backward_norm();
+  }
+
+  /// A leaf's gradient of `elements`, already alive, is added to the buffer and freed:
+  /// by way of float32, and at ZeRO stage 2 reduced over `ranks` (Open MPI's ring takes
+  /// the leaf and up to two pieces more).
+  void arrive(int64_t elements, int64_t ranks) {
+    int64_t more = w_ == 2 ? 4 * elements : 0;
+    if (zero_stage_ >= 2 && ranks > 1) {
+      const int64_t piece = 4 * elements / ranks;
+      more += piece + 4 * elements + (ranks == 2 ? piece : 2 * piece);
+    }
+    ledger_.pass(more);
+    ledger_.drop(elements * w_);
+  }
+
+  /// Takes the place of its output's gradient with that of its input, which it had kept.
+  void backward_norm() {
+    ledger_.take(h());
+    ledger_.pass(statistics(model_.hidden_size));
+    ledger_.drop(2 * h() + statistics(1));
+  }
+
+  /// That of the residual path and that of the branch become one.
+  void join_gradients() { ledger_.drop(h()); }
+
+  /// The bytes of a gradient that the branch has for itself; without dropout it is that of
+  /// the residual path.
+  int64_t backward_dropout() {
+    if (model_.dropout == 0) return 0;
+    ledger_.take(h());
+    ledger_.drop(h());  // the mask
+    return h();
+  }
+
+  /// y = x W^T: dx and dW for x and dy.
+  void backward_linear(int64_t x, int64_t dy, int64_t elements, int64_t ranks) {
+    ledger_.take(x + elements * w_);
+    ledger_.drop(x + dy);
+    arrive(elements, ranks);
+  }
+
+  /// The gradient of the activation's output, one `width`, becomes that of its input.
+  void backward_activation(int64_t width) {
+    if (model_.ffn == "swiglu") {
+      ledger_.take(2 * width);
+      ledger_.pass(2 * width);  // grad * up, and silu's gradient
+      ledger_.drop(3 * width);
+    } else if (model_.ffn == "geglu") {
+      ledger_.take(2 * width);  // of gelu and of up
+      ledger_.drop(2 * width);  // gelu, and the output's gradient
+      ledger_.take(width);
+      ledger_.drop(3 * width);  // gelu's gradient, the input
+      ledger_.pass(2 * width);  // the two put together
+    } else {
+      ledger_.take(width);
+      ledger_.drop(2 * width);
+    }
+  }
+
+  /// The product after an activation, whose output relu itself keeps.
+  void backward_down(int64_t width, int64_t dy, int64_t elements, int64_t ranks) {
+    ledger_.take(width + elements * w_);
+    ledger_.drop(dy + (model_.ffn == "relu" ? 0 : width));
+    arrive(elements, ranks);
+  }
+
+  void backward_dense(int64_t F, int64_t branch) {
+    const int64_t D = model_.hidden_size;
+    backward_down(tokens(F), branch, D * F, world_);
+    backward_activation(tokens(F));
+    backward_linear(h(), tokens(gate_ * F), gate_ * F * D, world_);
+  }
+
+  void backward_attention(int64_t branch) {
+    const int64_t D = model_.hidden_size, NH = model_.num_attention_heads * model_.head_dim,
+                  MH = model_.num_key_value_heads * model_.head_dim,
+                  before_norms = norms_qk() ? q() + kv() + qk_statistics() : 0;
+    ledger_.take(q() + D * NH * w_);
+    ledger_.drop(branch);
+    arrive(D * NH, world_);
+    ledger_.take(3 * q());
+    ledger_.drop(q() + attention_kept() - before_norms);
+    if (kv() != q()) {  // summed over the heads that share them
+      ledger_.take(2 * kv());
+      ledger_.drop(2 * q());
+    }
+    ledger_.pass(q());  // turned back, one after the other
+    if (norms_qk()) ledger_.pass(q() + statistics(NH));
+    ledger_.drop(before_norms);
+    ledger_.pass(q() + 2 * kv());  // put together
+    backward_linear(h(), q() + 2 * kv(), (NH + 2 * MH) * D, world_);
+  }
+
+  void backward_moe(int64_t branch) {
+    const int64_t D = model_.hidden_size, F = moe_.expert_intermediate_size,
+                  local = moe_.num_experts / EP_, data = world_ / EP_,
+                  back = of_rows(EP_ == 1 ? rows_.computed : rows_.sent);
+    const bool shared = moe_.shared_experts.num > 0;
+    if (shared) {
+      if (moe_.shared_experts.gated) {
+        ledger_.take(h());
+        ledger_.drop(h() + tokens(1));
+      }
+      backward_dense(shared_width(), moe_.shared_experts.gated ? h() : 0);
+      if (w_ == 4) ledger_.take(h());  // not yet: the router keeps the input, too
+    }
+    ledger_.take(back);
+    ledger_.drop(back + branch);  // what came back from the experts
+    if (EP_ > 1) {
+      ledger_.take(of_rows(rows_.arrived));
+      ledger_.drop(back);
+      ledger_.take(of_rows(rows_.computed));
+      ledger_.drop(of_rows(rows_.arrived));
+    }
+    backward_down(expert_hidden(1), of_rows(rows_.computed), local * F * D, data);
+    backward_activation(expert_hidden(1));
+    backward_linear(of_rows(rows_.computed), expert_hidden(gate_), local * gate_ * F * D, data);
+    if (EP_ > 1) {
+      ledger_.take(of_rows(rows_.arrived));
+      ledger_.drop(of_rows(rows_.computed));
+      ledger_.take(back);
+      ledger_.drop(of_rows(rows_.arrived));
+    }
+    ledger_.take(h());
+    ledger_.drop(back + order_kept());
+    if (shared) join_gradients();
+    backward_router();
+  }
+
+  void backward_router() {
+    const int64_t D = model_.hidden_size, E = moe_.num_experts;
+    ledger_.pass(2 * statistics(E));
+    ledger_.take(statistics(D) + 4 * E * D);
+    ledger_.drop(statistics(E) + router_kept());
+    if (w_ == 2) {
+      ledger_.take(h() + 2 * E * D);
+      ledger_.drop(statistics(D) + 4 * E * D);
+    } else {
+      ledger_.drop(h());  // the layer's input
+    }
+    arrive(E * D, world_);
+    join_gradients();
+  }
+
+  int64_t routers() const { return std::count(is_moe_.begin(), is_moe_.end(), true); }
+
+  const ModelConfig& model_;
+  const MoeConfig& moe_;
+  RoutedRows rows_;
+  int64_t world_, EP_, zero_stage_;
+  bool documents_;
+  int64_t S_, B_, T_ = S_ * B_, w_, K_, gate_;
+  std::vector<bool> is_moe_;
+  Ledger ledger_;
+};
+
+}  // namespace
+
+RoutedRows routed_rows(const RunConfig& config, at::ScalarType compute, RoutingCase routing) {
+  const MoeConfig& moe = config.moe;
+  const int64_t S = config.data.sequence_length, B = config.train.micro_batch_size,
+                K = choices_per_token(moe, Mode::kTrain), EP = config.parallel.expert,
+                local = moe.num_experts / EP,
+                group = moe.capacity.scope == "rank" ? S * B : S * moe.group_sequences;
+  int64_t slots = S * B;  // of one expert, for the tokens of one rank
+  if (moe.capacity.factor) {
+    slots = std::min(
+        slots, S * B / group *
+                   expert_capacity(moe.capacity, *moe.capacity.factor, group, moe.num_experts, K));
+  }
+  RoutedRows rows;
+  rows.sent = std::min(S * B * K, slots * moe.num_experts);
+  rows.arrived = routing == RoutingCase::kBalanced
+                     ? rows.sent
+                     : EP * std::min(S * B * std::min(K, local), slots * local);
+  // An expert's rows end anywhere in the multiple: in the middle on average.
+  rows.computed = rows.arrived + local * (expert_row_multiple(compute) - 1) / 2;
+  return rows;
+}
+
+ActivationBytes planned_activations(const RunConfig& config, at::ScalarType compute,
+                                    int64_t world_size, RoutingCase routing) {
+  return MicroStep(config, compute, world_size, routing).run();
+}
+
+}  // namespace switchyard
