@@ -56,9 +56,6 @@ void expect_counted(const std::string& name, const RunConfig& config) {
   compute_gradients(session, batches);
   const ActivationBytes planned =
       planned_activations(config, compute_dtype(config.train), 1, RoutingCase::kBalanced);
-  std::printf("%-28s counted %9.3f planned %9.3f MiB  %+.2f %%  %s\n", name.c_str(),
-              counted.rise() / 1048576.0, planned.peak / 1048576.0,
-              100.0 * (planned.peak - counted.rise()) / counted.rise(), planned.peak_at.c_str());
   EXPECT_NEAR(static_cast<double>(planned.peak), static_cast<double>(counted.rise()),
               0.01 * counted.rise());
 }
