@@ -164,8 +164,8 @@ Json read_run_facts(const std::string& folder, std::vector<std::string>& notes) 
   });
   const json planned = member(run, "planned_bytes_per_rank");
   Json bytes = Json::object();
-  for (const char* key :
-       {"parameters", "gradients", "optimizer", "activations", "exchange", "program", "total"}) {
+  for (const char* key : {"parameters", "gradients", "optimizer", "activations", "exchange",
+                          "checkpoint", "allocator", "program", "total"}) {
     bytes[key] = number(planned, key);
   }
   facts["planned_bytes_per_rank"] = planned.is_object() ? bytes : Json();

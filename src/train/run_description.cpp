@@ -44,17 +44,22 @@ std::string model_line(const RunConfig& config) {
 
 std::string layout_line(const RunConfig& config, int world_size) {
   const int64_t EP = config.parallel.expert;
-  return "layout   " + std::to_string(world_size) + " ranks = EP " + std::to_string(EP) +
-         " x EDP " + std::to_string(world_size / EP) + ", ZeRO-" +
+  return "layout   " + std::to_string(world_size) + (world_size == 1 ? " rank" : " ranks") +
+         " = EP " + std::to_string(EP) + " x EDP " + std::to_string(world_size / EP) + ", ZeRO-" +
          std::to_string(config.zero.stage) + ", " + precision_name(config.train) + "; batch " +
          std::to_string(config.train.global_batch_size) + " x " +
          std::to_string(config.data.sequence_length) + " tokens, micro-batch " +
          std::to_string(config.train.micro_batch_size);
 }
 
-std::string memory_line(const ParameterBytes& bytes) {
-  return "memory   per rank: weights " + bytes_text(bytes.weights) + ", gradients " +
-         bytes_text(bytes.gradients) + ", optimizer " + bytes_text(bytes.optimizer);
+std::string memory_line(const MemoryPlan& plan) {
+  std::string line = "memory   per rank: weights " + bytes_text(plan.parameters.weights) +
+                     ", gradients " + bytes_text(plan.parameters.gradients) + ", optimizer " +
+                     bytes_text(plan.parameters.optimizer) + ", activations " +
+                     bytes_text(plan.activations());
+  if (plan.exchange() > 0) line += ", exchange " + bytes_text(plan.exchange());
+  if (plan.checkpoint > 0) line += ", checkpoint's copy " + bytes_text(plan.checkpoint);
+  return line;
 }
 
 std::string data_lines(const TrainingData& data, const RunConfig& config, const ModelSize& size) {
@@ -98,7 +103,8 @@ std::string run_line(const std::string& folder, const std::vector<std::string>& 
 
 RunRecord describe_run(const Session& session, const TrainingData& data) {
   const RunConfig& config = session.config();
-  const ParameterBytes bytes = session.store().bytes();
+  const MemoryPlan plan =
+      plan_memory(config, compute_dtype(config.train), session.mesh().world->size());
   RunRecord record;
   record.name = config.run.name;
   record.steps = config.train.steps;
@@ -109,10 +115,14 @@ RunRecord describe_run(const Session& session, const TrainingData& data) {
   record.expert = config.parallel.expert;
   record.zero = config.zero.stage;
   record.precision = precision_name(config.train);
-  record.planned_bytes_per_rank = {{"parameters", bytes.weights},
-                                   {"gradients", bytes.gradients},
-                                   {"optimizer", bytes.optimizer},
-                                   {"total", bytes.weights + bytes.gradients + bytes.optimizer}};
+  record.planned_bytes_per_rank = {{"parameters", plan.parameters.weights},
+                                   {"gradients", plan.parameters.gradients},
+                                   {"optimizer", plan.parameters.optimizer},
+                                   {"activations", plan.activations()},
+                                   {"exchange", plan.exchange()},
+                                   {"checkpoint", plan.checkpoint},
+                                   {"allocator", plan.allocator},
+                                   {"total", plan.total()}};
   record.moe_layers = session.decoder().moe_layers();
   if (!record.moe_layers.empty()) {
     record.num_experts = config.moe.num_experts;
@@ -127,11 +137,9 @@ RunRecord describe_run(const Session& session, const TrainingData& data) {
 std::string describe_run(RunConfig config, int world_size) {
   if (config.model.vocab_size == kAuto)
     resolve_vocabulary(config.model, read_dataset_meta(config.data.path.front().path).vocab_size);
-  const ModelSize size = model_size(config.model, config.moe, config.data.sequence_length);
-  std::string text = model_line(config) + "\n" + layout_line(config, world_size) + "\n" +
-                     memory_line(planned_bytes(size, config.parallel, config.zero.stage,
-                                               compute_dtype(config.train), world_size)) +
-                     "\n";
+  const MemoryPlan plan = plan_memory(config, compute_dtype(config.train), world_size);
+  std::string text =
+      model_line(config) + "\n" + layout_line(config, world_size) + "\n" + memory_line(plan) + "\n";
   for (const std::string& remark : advice(config)) text += "note     " + remark + "\n";
   return text;
 }

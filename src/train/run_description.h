@@ -6,8 +6,8 @@
 #include "config/run_config.h"
 #include "data/training_data.h"
 #include "metrics/run_record.h"
+#include "model/memory_plan.h"
 #include "model/model_size.h"
-#include "optim/parameter_store.h"
 #include "train/session.h"
 
 namespace switchyard {
@@ -20,8 +20,9 @@ std::string model_line(const RunConfig& config);
 /// "layout   4 ranks = EP 2 x EDP 2, ZeRO-1, bf16; batch 8 x 256 tokens, ..."
 std::string layout_line(const RunConfig& config, int world_size);
 
-/// "memory   per rank: weights 1.2 GiB, gradients ..., optimizer ..."
-std::string memory_line(const ParameterBytes& bytes);
+/// "memory   per rank: weights 1.2 GiB, gradients ..., optimizer ..., activations ...": what
+/// `plan` tells in full.
+std::string memory_line(const MemoryPlan& plan);
 
 /// What the steps see of the data, and each source, in lines of their own:
 ///

@@ -196,7 +196,7 @@ void Trainer::announce(const std::vector<std::string>& hosts) {
   const Communicator& world = *session_.mesh().world;
   log_info(model_line(config_));
   log_info(layout_line(config_, world.size()));
-  log_info(memory_line(session_.store().bytes()));
+  log_info(memory_line(plan_memory(config_, compute_dtype(config_.train), world.size())));
   log_info(data_lines(data_, config_, session_.size()));
   log_info(run_line(folder_.path(), hosts, resumed_from_));
   for (const std::string& remark : advice(config_)) log_warning(remark);

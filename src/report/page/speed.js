@@ -19,7 +19,7 @@ function phaseRows() {
 }
 
 function memoryRows() {
-  const kinds = ["parameters", "gradients", "optimizer", "activations", "exchange", "program"];
+  const kinds = ["parameters", "gradients", "optimizer", "activations", "exchange", "checkpoint", "allocator", "program"];
   return model.runs.flatMap((run) => {
     const who = model.runs.length > 1 ? `${run.label}: ` : "", rows = [];
     const planned = run.facts && run.facts.planned_bytes_per_rank;
@@ -27,8 +27,9 @@ function memoryRows() {
       const parts = kinds.map((name, i) => ({ name, value: planned[name] || 0, color: runColor(i) }));
       const rest = (planned.total || 0) - d3.sum(parts, (part) => part.value);
       if (rest > 0) parts.push({ name: "other", value: rest, color: color("run-8") });
-      const whole = isNumber(planned.activations) && isNumber(planned.program);
-      rows.push({ name: `${who}${whole ? "planned" : "planned, without activations and program"}`, total: formatBytes(planned.total || d3.sum(parts, (p) => p.value)), parts });
+      const missing = ["activations", "program"].filter((name) => !isNumber(planned[name]));
+      const without = missing.length > 0 ? `, without ${missing.join(" and ")}` : "";
+      rows.push({ name: `${who}planned${without}`, total: formatBytes(planned.total || d3.sum(parts, (p) => p.value)), parts });
     }
     const peak = d3.max(curve(run, "peak_rss_bytes"), (p) => p.highest);
     if (peak) {
