@@ -160,15 +160,6 @@ def test_srun_starts_ranks_too(slurm, data, tmp_path):
     assert len(records(tmp_path / "run")[0]) == 3
 
 
-def test_srun_loses_the_code_of_the_rank_that_ended_the_job(slurm, tmp_path):
-    """Which is why mpirun starts the ranks."""
-    program = tmp_path / "program"
-    program.write_text("#!/bin/sh\n[ $SLURM_PROCID = 1 ] && exit 75\nsleep 100\n")
-    program.chmod(0o755)
-    number = slurm.submit(tmp_path / "log", "run.yaml", SWITCHYARD_PROGRAM=str(program), LAUNCHER=SRUN)
-    assert slurm.end_of(number)["ExitCode"] in ("143:0", "137:0")
-
-
 def test_no_config_is_said(slurm, tmp_path):
     number = slurm.submit(tmp_path / "log")
     assert slurm.end_of(number)["ExitCode"] == "2:0" and "no config" in (tmp_path / "log").read_text()
