@@ -31,7 +31,7 @@ SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 # hadolint ignore=DL3008
 RUN apt-get update \
   && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
-    libopenmpi3 libpcre2-8-0 libyaml-cpp0.7 openmpi-bin openssh-client openssh-server \
+    libcpp-httplib0.11 libopenmpi3 libpcre2-8-0 libyaml-cpp0.7 openmpi-bin openssh-client openssh-server \
   && rm -rf /var/lib/apt/lists/* /etc/ssh/ssh_host_* \
   && useradd --create-home --uid 1000 --shell /bin/bash switchyard \
   && install -d -o switchyard -m 700 /home/switchyard/.ssh && mkdir -p /run/sshd

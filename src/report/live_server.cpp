@@ -1,5 +1,6 @@
 #include "report/live_server.h"
 
+#include <arpa/inet.h>
 #include <httplib.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -26,6 +27,24 @@ std::string url_of(const std::string& host, int port) {
   return "http://" + (v6 ? "[" + host + "]" : host) + ":" + std::to_string(port) + "/";
 }
 
+/// "127.0.0.1:8008" -> "127.0.0.1", "[::1]:8008" -> "::1".
+std::string name_in(const std::string& host_header) {
+  if (host_header.starts_with('[')) return host_header.substr(1, host_header.find(']') - 1);
+  return host_header.substr(0, host_header.find(':'));
+}
+
+/// A page from elsewhere whose name was made to lead here asks under that name: it must not
+/// read the run. Who listens for other machines is asked under names that are not known here.
+httplib::Server::HandlerResponse refuse_other_names(const httplib::Request& request,
+                                                    httplib::Response& response) {
+  if (is_loopback(name_in(request.get_header_value("Host")))) {
+    return httplib::Server::HandlerResponse::Unhandled;
+  }
+  response.status = 403;
+  response.set_content("ask for this page as 127.0.0.1 or localhost\n", "text/plain");
+  return httplib::Server::HandlerResponse::Handled;
+}
+
 /// The default of httplib shares the port with whoever else asks for it.
 void own_the_port(socket_t socket) {
   const int yes = 1;
@@ -43,6 +62,7 @@ class LiveServer::Impl {
     server_.set_keep_alive_max_count(1);
     server_.set_default_headers(
         {{"Cache-Control", "no-cache"}, {"X-Content-Type-Options", "nosniff"}});
+    if (is_loopback(host)) server_.set_pre_routing_handler(refuse_other_names);
     server_.Get("/", [this](const httplib::Request&, httplib::Response& response) {
       answer(
           response, [this] { return report_page(report_model(run_), PageKind::kLive); },
@@ -111,7 +131,9 @@ LiveServer::~LiveServer() = default;
 const std::string& LiveServer::url() const { return impl_->url(); }
 
 bool is_loopback(const std::string& host) {
-  return host == "localhost" || host == "::1" || host.starts_with("127.");
+  in_addr v4{};
+  if (::inet_pton(AF_INET, host.c_str(), &v4) == 1) return (ntohl(v4.s_addr) >> 24) == 127;
+  return host == "localhost" || host == "::1";
 }
 
 }  // namespace switchyard

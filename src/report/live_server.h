@@ -11,7 +11,9 @@ namespace switchyard {
 ///   GET /           the page, which asks for /data.json every few seconds
 ///   GET /data.json  the model of the page; 304 to If-None-Match when nothing is new
 ///
-/// What it reads is what the run has written, so a broken file costs an answer (503), not the run.
+/// On a loopback address it answers only to that address's names (403): a web page whose name was
+/// made to lead here cannot read the run. What it reads is what the run has written, so a broken
+/// file costs an answer (503), not the run.
 class LiveServer {
  public:
   /// Takes host:port, 0 for any free port, and begins to answer. Throws ConfigError, before
@@ -31,7 +33,7 @@ class LiveServer {
   std::unique_ptr<Impl> impl_;
 };
 
-/// Whether an address is reached from this machine alone.
+/// Whether an address or `localhost` is reached from this machine alone.
 bool is_loopback(const std::string& host);
 
 }  // namespace switchyard

@@ -35,7 +35,8 @@ TEST(LiveServerTest, AnAddressOfAnotherMachineIsAConfigError) {
 TEST(LiveServerTest, KnowsWhatLoopbackIs) {
   for (const char* host : {"127.0.0.1", "127.1.2.3", "localhost", "::1"})
     EXPECT_TRUE(is_loopback(host));
-  for (const char* host : {"0.0.0.0", "::", "10.0.0.1", "example"}) EXPECT_FALSE(is_loopback(host));
+  for (const char* host : {"0.0.0.0", "::", "10.0.0.1", "example", "127.0.0.1.example", ""})
+    EXPECT_FALSE(is_loopback(host));
 }
 
 }  // namespace

@@ -105,6 +105,17 @@ def test_nothing_new_is_not_sent_again(tmp_path, data):
         assert training.get("data.json", **{"If-None-Match": '"other"'}).status == 200
 
 
+def test_a_page_from_elsewhere_reads_nothing(tmp_path, data):
+    """Whose name was made to lead here."""
+    with Training(tmp_path, data, "--serve", "0") as training:
+        for host in ("localhost", f"127.0.0.1:{training.port}", f"[::1]:{training.port}"):
+            assert training.get("data.json", Host=host).status == 200
+        for host in ("elsewhere.example", f"127.0.0.1.example:{training.port}"):
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                training.get("data.json", Host=host)
+            assert refused.value.code == 403 and b"localhost" in refused.value.read()
+
+
 def test_a_taken_port_stops_the_run_before_it_trains(tmp_path, data):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
