@@ -85,13 +85,18 @@ std::map<std::string, const TensorRecord*> by_name(const Manifest& manifest) {
   return records;
 }
 
+/// The window of the last steps' losses and norms: what was measured, which moves by rounding.
+bool is_measurement(const std::string& path) {
+  return path.starts_with("/last_losses") || path.starts_with("/last_norms");
+}
+
 /// "step", "cursor" and "state/...", each with its value.
 std::map<std::string, nlohmann::json> fields_of(const Manifest& manifest) {
   std::map<std::string, nlohmann::json> fields = {{"step", manifest.step},
                                                   {"cursor", manifest.cursor}};
   const nlohmann::json state = manifest.state.flatten();
   for (const auto& [path, value] : state.items()) {
-    fields["state" + path] = value;
+    if (!is_measurement(path)) fields["state" + path] = value;
   }
   return fields;
 }

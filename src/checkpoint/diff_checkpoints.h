@@ -40,7 +40,8 @@ struct ManifestDifference {
 };
 
 /// Step, cursor, state and the tensors' names, shapes, dtypes and kinds. The layout,
-/// the save's id and the config (which has the layout in it) do not count.
+/// the save's id, the config (which has the layout in it) and the losses and norms of the
+/// last steps, which the spike guard measures by, do not count.
 ManifestDifference diff_manifests(const Manifest& first, const Manifest& second);
 
 /// Compares the elements of the tensors that both have alike, whatever the layouts,

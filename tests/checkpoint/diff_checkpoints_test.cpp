@@ -180,11 +180,11 @@ TEST_F(DiffTest, TensorsOfOneSideAndOtherDeclarations) {
 
 TEST_F(DiffTest, StepCursorAndState) {
   CheckpointInfo info = sample_info(1, 1);
-  info.state = {{"tokens", 10}, {"gone", true}, {"counts", {1, 2}}};
+  info.state = {{"tokens", 10}, {"gone", true}, {"counts", {1, 2}}, {"last_losses", {1.5}}};
   const std::string here = save({}, info);
   info.step = 2;
   info.cursor = 99;
-  info.state = {{"tokens", 11}, {"new", nullptr}, {"counts", {1, 3}}};
+  info.state = {{"tokens", 11}, {"new", nullptr}, {"counts", {1, 3}}, {"last_losses", {1.25}}};
   std::vector<std::string> texts;
   for (const FieldDifference& field : manifests(here, save({}, info)).fields) {
     texts.push_back(field.name + " " + field.first.dump() + " " + field.second.dump());
