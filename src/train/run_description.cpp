@@ -44,8 +44,8 @@ std::string model_line(const RunConfig& config) {
 
 std::string layout_line(const RunConfig& config, int world_size) {
   const int64_t EP = config.parallel.expert;
-  return "layout   " + std::to_string(world_size) + (world_size == 1 ? " rank" : " ranks") +
-         " = EP " + std::to_string(EP) + " x EDP " + std::to_string(world_size / EP) + ", ZeRO-" +
+  return "layout   " + std::to_string(world_size) + " ranks = EP " + std::to_string(EP) +
+         " x EDP " + std::to_string(world_size / EP) + ", ZeRO-" +
          std::to_string(config.zero.stage) + ", " + precision_name(config.train) + "; batch " +
          std::to_string(config.train.global_batch_size) + " x " +
          std::to_string(config.data.sequence_length) + " tokens, micro-batch " +
