@@ -4,9 +4,9 @@
 #   scripts/build.sh [--werror] [--portable] [--tests | --no-tests]
 #
 # --werror turns warnings into errors, as CI=true does; --portable builds for every
-# processor and not only for this machine's (an image, a package); --tests builds the
-# tests as well and installs what they need. A first build takes about 10 minutes on two
-# cores, with the tests 20; ccache and Ninja make the next ones short.
+# processor and not only for this machine's (an image), which build/release then keeps;
+# --tests builds the tests as well and installs what they need. A first build takes about
+# 10 minutes on two cores, with the tests 20; ccache and Ninja make the next ones short.
 source "$(dirname "$0")/lib.sh"
 
 werror=OFF

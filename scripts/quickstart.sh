@@ -100,4 +100,4 @@ stage "evaluate: switchyard eval" \
 stage "write: switchyard generate --prompt \"$PROMPT\"" \
   "$switchyard" generate --checkpoint "runs/$run" --prompt "$PROMPT" \
   --max-new-tokens 200 --temperature 0.8 --seed 1
-printf '\nThe run is in runs/%s; %s\n' "$run" "$start_over"
+printf '\nThe run is in runs/%s; %s report draws it; %s\n' "$run" "$switchyard" "$start_over"

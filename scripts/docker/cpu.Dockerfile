@@ -1,9 +1,9 @@
 # Switchyard for the CPU, built from a clone of the repository:
 #
 #   docker build -f scripts/docker/cpu.Dockerfile -t switchyard:cpu .
-#   docker run --rm -v "$PWD:/work" switchyard:cpu train /work/run.yaml
+#   docker run --rm -v "$PWD:/work" switchyard:cpu train run.yaml
 #   docker run --rm -v "$PWD:/work" --entrypoint /opt/switchyard/scripts/launch.sh \
-#     switchyard:cpu -n 4 train /work/run.yaml
+#     switchyard:cpu -n 4 train run.yaml
 #
 # The runtime stage has the program, LibTorch's libraries, Open MPI, an ssh server for
 # the MPI operator (docs/cluster), the configs, and a user without rights.

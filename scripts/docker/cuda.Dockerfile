@@ -1,7 +1,7 @@
 # Switchyard for NVIDIA GPUs, built from a clone of the repository:
 #
 #   docker build -f scripts/docker/cuda.Dockerfile -t switchyard:cuda .
-#   docker run --rm --gpus all -v "$PWD:/work" switchyard:cuda train /work/run.yaml
+#   docker run --rm --gpus all -v "$PWD:/work" switchyard:cuda train run.yaml
 #
 # This file does not build yet, and has been linted but never run:
 #

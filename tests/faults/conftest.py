@@ -7,13 +7,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "python/support"))
 from runs import *  # noqa: E402, F403
-from runs import BINARY, SOURCE, TEXT, TINY, prepare, sets  # noqa: E402
+from runs import BINARY, SOURCE, TEXT, TINY, prepare, sets, wait_until  # noqa: E402
 
 FAULTY = os.environ["SWITCHYARD_FAULTY_BIN"]
 TORTURE = os.environ.get("SWITCHYARD_TORTURE") == "1"  # all of a fault's cases, not a sample
@@ -37,16 +36,6 @@ def process_ids_of(run):
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
     return found
-
-
-def wait_until(condition, seconds=60):
-    """Polls; a guard against a test that waits for ever, not a claim about speed."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if value := condition():
-            return value
-        time.sleep(0.02)
-    raise AssertionError("it did not happen")
 
 
 class Job:

@@ -3,7 +3,6 @@
 import os
 import pathlib
 import sys
-import time
 
 import pytest
 
@@ -19,16 +18,6 @@ def training(folder, name, data, **settings):
     plain = {"run__dir": folder, "run__name": name, "data__path": data, "train__threads": 1, "train__eval_interval": 0,
              "train__micro_batch_size": 1}
     return ["train", str(TINY), *sets({**plain, **settings})]
-
-
-def wait_until(condition, seconds=100):
-    """Polls; a guard against a test that waits for ever, not a claim about speed."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if value := condition():
-            return value
-        time.sleep(0.02)
-    raise AssertionError("it did not happen")
 
 
 @pytest.fixture(scope="session")

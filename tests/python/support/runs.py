@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import subprocess
+import time
 
 SOURCE = pathlib.Path(os.environ["SWITCHYARD_SOURCE_DIR"])
 TINY = SOURCE / "configs/tiny.yaml"
@@ -53,6 +54,16 @@ def flip_byte_of(step_dir, tensor):
     content = bytearray((step_dir / piece["file"]).read_bytes())
     content[piece["offset"]] ^= 1
     (step_dir / piece["file"]).write_bytes(content)
+
+
+def wait_until(condition, seconds=100):
+    """Polls; a guard against a test that waits for ever, not a claim about speed."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.02)
+    raise AssertionError("it did not happen")
 
 
 def prepare(text, folder, *flags):
