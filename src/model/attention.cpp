@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "ops/linear.h"
 #include "ops/rms_norm.h"
 
 // B sequences, S positions, N query heads, M key-value heads, H head width.
@@ -67,7 +68,7 @@ Tensor Attention::forward(const Tensor& x_BSD, const AttentionContext& context,
   const int64_t B = x_BSD.size(0), S = x_BSD.size(1), NH = heads_ * head_dim_,
                 MH = kv_heads_ * head_dim_;
   const auto projected =
-      at::linear(x_BSD, qkv_, qkv_bias_).split_with_sizes({NH, MH, MH}, /*dim=*/-1);
+      linear_projection(x_BSD, qkv_, qkv_bias_).split_with_sizes({NH, MH, MH}, /*dim=*/-1);
   Tensor q = projected[0], k = projected[1];
   if (qk_norm_ == "full") {
     q = rms_norm(q, q_norm_, eps_);
@@ -97,12 +98,12 @@ Tensor Attention::forward(const Tensor& x_BSD, const AttentionContext& context,
               "attention: only one position at a time may follow a filled cache");
   k = repeat_heads(k, heads_ / kv_heads_);
   v = repeat_heads(v, heads_ / kv_heads_);
-  if (B == 0) return at::linear(q.transpose(1, 2).reshape({B, S, NH}), out_, out_bias_);
+  if (B == 0) return linear_projection(q.transpose(1, 2).reshape({B, S, NH}), out_, out_bias_);
   std::optional<Tensor> mask;
   if (context.mask_B1SS.defined()) mask = context.mask_B1SS;
   const bool causal = first_pass && !mask;
   const Tensor y_BNSH = at::scaled_dot_product_attention(q, k, v, mask, /*dropout_p=*/0.0, causal);
-  return at::linear(y_BNSH.transpose(1, 2).reshape({B, S, NH}), out_, out_bias_);
+  return linear_projection(y_BNSH.transpose(1, 2).reshape({B, S, NH}), out_, out_bias_);
 }
 
 }  // namespace switchyard

@@ -6,6 +6,7 @@
 
 #include "config/load_config.h"
 #include "ops/dropout.h"
+#include "ops/linear.h"
 #include "ops/rms_norm.h"
 
 // B sequences, S positions, T = B * S tokens, D model width, V vocabulary.
@@ -84,7 +85,9 @@ DecoderOutput Decoder::forward(const DecoderInput& input, KvCache* cache) const 
   return output;
 }
 
-Tensor Decoder::logits(const Tensor& hidden_TD) const { return at::linear(hidden_TD, head_VD_); }
+Tensor Decoder::logits(const Tensor& hidden_TD) const {
+  return linear_projection(hidden_TD, head_VD_);
+}
 
 AttentionContext Decoder::attention_context(const DecoderInput& input, int64_t past) const {
   AttentionContext context;

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "ops/grouped_matmul.h"
+#include "ops/swiglu_experts.h"
 
 namespace switchyard {
 
@@ -45,6 +46,9 @@ ExpertStart parse_expert_start(const std::string& word) {
 
 at::Tensor Experts::forward(const at::Tensor& x_RD, const std::vector<int64_t>& rows_L,
                             const std::function<at::Tensor(const at::Tensor&)>& drop) const {
+  if (ffn_ == Ffn::kSwiGlu && !drop && fits_swiglu_experts(x_RD, in_LFD_, down_LDF_)) {
+    return swiglu_experts(x_RD, in_LFD_, down_LDF_, rows_L);
+  }
   at::Tensor hidden_RF = ffn_activation(grouped_matmul(x_RD, in_LFD_, rows_L), ffn_);
   if (drop) hidden_RF = drop(hidden_RF);
   return grouped_matmul(hidden_RF, down_LDF_, rows_L);

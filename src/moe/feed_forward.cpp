@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include "ops/linear.h"
+
 namespace switchyard {
 
 FeedForward::FeedForward(ParameterStore& store, const std::string& prefix, int64_t hidden_size,
@@ -18,7 +20,7 @@ FeedForward::FeedForward(ParameterStore& store, const std::string& prefix, int64
 }
 
 at::Tensor FeedForward::forward(const at::Tensor& x_TD) const {
-  return at::linear(ffn_activation(at::linear(x_TD, in_FD_), ffn_), down_DF_);
+  return linear_projection(ffn_activation(linear_projection(x_TD, in_FD_), ffn_), down_DF_);
 }
 
 }  // namespace switchyard

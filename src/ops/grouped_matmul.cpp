@@ -5,6 +5,8 @@
 
 #include <numeric>
 
+#include "ops/blocked_rows.h"
+
 // R rows, E experts on this rank, D columns in, F columns out.
 
 namespace switchyard {
@@ -24,7 +26,8 @@ void for_each_group(const std::vector<int64_t>& rows_E, const Body& body) {
   }
 }
 
-class GroupedMatmul : public torch::autograd::Function<GroupedMatmul> {
+/// One library product per expert: every dtype, on every machine.
+class LoopedMatmul : public torch::autograd::Function<LoopedMatmul> {
  public:
   static Tensor forward(AutogradContext* ctx, const Tensor& x_RD, const Tensor& w_EFD,
                         const std::vector<int64_t>& rows_E) {
@@ -61,6 +64,27 @@ class GroupedMatmul : public torch::autograd::Function<GroupedMatmul> {
   }
 };
 
+class BlockedMatmul : public torch::autograd::Function<BlockedMatmul> {
+ public:
+  static Tensor forward(AutogradContext* ctx, const Tensor& x_RD, const Tensor& w_EFD,
+                        const std::vector<int64_t>& rows_E) {
+    ctx->save_for_backward({x_RD, w_EFD});
+    ctx->saved_data["rows"] = rows_E;
+    return rows_times_transposed(x_RD, w_EFD, rows_E);
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const auto saved = ctx->get_saved_variables();
+    const Tensor &x_RD = saved[0], &w_EFD = saved[1];
+    const std::vector<int64_t> rows_E = ctx->saved_data["rows"].toIntVector();
+    const Tensor dy_RF = grads[0].contiguous();
+    Tensor dx_RD, dw_EFD;
+    if (ctx->needs_input_grad(0)) dx_RD = rows_times(dy_RF, w_EFD, rows_E);
+    if (ctx->needs_input_grad(1)) dw_EFD = add_weight_gradient(dy_RF, x_RD, w_EFD, rows_E);
+    return {dx_RD, dw_EFD, Tensor()};
+  }
+};
+
 }  // namespace
 
 Tensor grouped_matmul(const Tensor& x_RD, const Tensor& w_EFD, const std::vector<int64_t>& rows_E) {
@@ -69,7 +93,9 @@ Tensor grouped_matmul(const Tensor& x_RD, const Tensor& w_EFD, const std::vector
                   x_RD.size(0) == total && static_cast<int64_t>(rows_E.size()) == w_EFD.size(0),
               "grouped_matmul: x_RD ", x_RD.sizes(), ", w_EFD ", w_EFD.sizes(), ", ", rows_E.size(),
               " groups of ", total, " rows in all");
-  return GroupedMatmul::apply(x_RD.contiguous(), w_EFD, rows_E);
+  const Tensor x = x_RD.contiguous();
+  return fits_blocked_rows(x, w_EFD) ? BlockedMatmul::apply(x, w_EFD, rows_E)
+                                     : LoopedMatmul::apply(x, w_EFD, rows_E);
 }
 
 }  // namespace switchyard

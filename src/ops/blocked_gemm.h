@@ -1,0 +1,210 @@
+#pragma once
+
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+namespace switchyard {
+
+// Matrix products block by block, so that what follows a product (an activation, a rounding)
+// finds its numbers in the cache, and what precedes it (a transposition) is written no further
+// than there. The products themselves are LibTorch's brgemm, i.e. oneDNN's micro-kernel: it
+// prepares a kernel per shape, so blocks come in few shapes whatever the number of rows is.
+//
+// All of it is for float32 and, where the processor multiplies it, bfloat16; sums are float32.
+// A row's result does not depend on the other rows.
+
+inline constexpr int64_t kBlockRows = 64;      // rows of A in a product
+inline constexpr int64_t kPanelColumns = 128;  // columns of B in a product
+inline constexpr int64_t kInnerRows = 256;     // rows summed over in a weight gradient's product
+
+/// Whether `dtype` has blocked products here.
+bool has_blocked_gemm(at::ScalarType dtype);
+
+/// A row-major matrix: row i begins at data + i * stride.
+template <class scalar_t>
+struct MatrixRef {
+  const scalar_t* data;
+  int64_t rows, columns, stride;
+
+  const scalar_t* row(int64_t i) const { return data + i * stride; }
+  MatrixRef rows_from(int64_t first, int64_t count) const {
+    return {row(first), count, columns, stride};
+  }
+  MatrixRef columns_from(int64_t first, int64_t count) const {
+    return {data + first, rows, count, stride};
+  }
+};
+
+template <class scalar_t>
+MatrixRef<scalar_t> matrix_ref(const at::Tensor& x) {
+  return {x.data_ptr<scalar_t>(), x.size(-2), x.size(-1), x.size(-1)};
+}
+
+/// Some columns of the right-hand matrix B (K, N) of a product, in the order in which brgemm
+/// reads them: for bfloat16 two rows interleaved.
+template <class scalar_t>
+class Panel {
+ public:
+  /// Room for `columns` columns of `depth` rows. The rows beyond, up to a multiple of 32, are
+  /// zero where `pack` fills the panel.
+  void reshape(int64_t depth, int64_t columns);
+
+  /// Columns [at, at + b.columns) of the panel are b.
+  void pack(const MatrixRef<scalar_t>& b, int64_t at = 0);
+
+  /// Columns [at, at + b.rows) of the panel are the rows of b. bfloat16: b.columns is even.
+  void pack_transposed(const MatrixRef<scalar_t>& b, int64_t at = 0);
+
+  /// c (rows, columns of the panel) = a @ panel, or += it. `depth`: columns of a, as many as
+  /// the panel has rows, or with the zeros that follow them.
+  void multiply(const scalar_t* a, int64_t a_stride, int64_t rows, int64_t depth, float* c,
+                int64_t c_stride, bool add) const;
+
+  int64_t columns() const { return columns_; }
+
+ private:
+  std::vector<scalar_t> data_;
+  int64_t depth_ = 0, columns_ = 0;
+};
+
+/// b^T in `out` (b.columns, ...) with `out_stride` elements from row to row.
+template <class scalar_t>
+void transpose(const MatrixRef<scalar_t>& b, scalar_t* out, int64_t out_stride);
+
+/// Gives the micro-kernel's unit back (AMX) at the end of a task.
+void end_of_products();
+
+inline int64_t round_up(int64_t n, int64_t multiple) {
+  return (n + multiple - 1) / multiple * multiple;
+}
+
+/// A block of a product's result: rows [row, row + rows) of panel `panel`, in float32.
+struct Tile {
+  int64_t group, row, rows, panel, columns;
+  const float* data;  // kPanelColumns from row to row
+
+  const float* at(int64_t r) const { return data + r * kPanelColumns; }
+};
+
+/// Tiles of a @ B_e for the rows of each group e, one after another:
+///
+///   a          rows sorted by group
+///   rows_E     rows of each group
+///   panels     panels of each B_e
+///   pack       (Panel&, e, p): fills in panel p of B_e, a.columns deep
+///   store      (const Tile&): takes the tile; called from several threads
+template <class scalar_t, class Pack, class Store>
+void for_each_tile(const MatrixRef<scalar_t>& a, const std::vector<int64_t>& rows_E, int64_t panels,
+                   const Pack& pack, const Store& store);
+
+/// out_e (M, N) += a_e^T @ b_e for the rows of each group e: the gradient of a weight.
+///
+///   a (R, M), b (R, N) rows sorted by group;   out (E, M, N) float32
+template <class scalar_t>
+void add_outer_products(const MatrixRef<scalar_t>& a, const MatrixRef<scalar_t>& b,
+                        const std::vector<int64_t>& rows_E, float* out_EMN);
+
+// ---------------------------------------------------------------------------------------------
+
+namespace blocked_gemm {
+
+/// At most this many rows of a group in one task, so that many threads find work in few groups.
+inline constexpr int64_t kTaskRows = 1024;
+
+struct Segment {
+  int64_t group, begin, rows;
+};
+
+inline std::vector<Segment> segments_of(const std::vector<int64_t>& rows_E) {
+  std::vector<Segment> segments;
+  int64_t begin = 0;
+  for (size_t e = 0; e < rows_E.size(); ++e) {
+    for (int64_t r = 0; r < rows_E[e]; r += kTaskRows) {
+      segments.push_back({static_cast<int64_t>(e), begin + r, std::min(kTaskRows, rows_E[e] - r)});
+    }
+    begin += rows_E[e];
+  }
+  return segments;
+}
+
+/// The last rows of a group, filled up with zeros: a shape that was met before.
+template <class scalar_t>
+const scalar_t* filled_up(const MatrixRef<scalar_t>& rows, int64_t count,
+                          std::vector<scalar_t>& room) {
+  room.assign(static_cast<size_t>(count * rows.columns), scalar_t(0));
+  for (int64_t r = 0; r < rows.rows; ++r) {
+    std::copy_n(rows.row(r), rows.columns, room.data() + r * rows.columns);
+  }
+  return room.data();
+}
+
+}  // namespace blocked_gemm
+
+template <class scalar_t, class Pack, class Store>
+void for_each_tile(const MatrixRef<scalar_t>& a, const std::vector<int64_t>& rows_E, int64_t panels,
+                   const Pack& pack, const Store& store) {
+  const auto segments = blocked_gemm::segments_of(rows_E);
+  const auto S = static_cast<int64_t>(segments.size());
+  // Panels outermost: threads then share every group, however uneven the groups are.
+  at::parallel_for(0, panels * S, 1, [&](int64_t first, int64_t last) {
+    Panel<scalar_t> panel;
+    std::vector<float> tile(kBlockRows * kPanelColumns);
+    std::vector<scalar_t> tail;
+    for (int64_t task = first; task < last; ++task) {
+      const auto& segment = segments[task % S];
+      pack(panel, segment.group, task / S);
+      for (int64_t r = 0; r < segment.rows; r += kBlockRows) {
+        const int64_t row = segment.begin + r, rows = std::min(kBlockRows, segment.rows - r);
+        if (const int64_t padded = round_up(rows, 16); padded == rows) {
+          panel.multiply(a.row(row), a.stride, rows, a.columns, tile.data(), kPanelColumns, false);
+        } else {
+          const scalar_t* filled = blocked_gemm::filled_up(a.rows_from(row, rows), padded, tail);
+          panel.multiply(filled, a.columns, padded, a.columns, tile.data(), kPanelColumns, false);
+        }
+        store(Tile{segment.group, row, rows, task / S, panel.columns(), tile.data()});
+      }
+    }
+    end_of_products();
+  });
+}
+
+template <class scalar_t>
+void add_outer_products(const MatrixRef<scalar_t>& a, const MatrixRef<scalar_t>& b,
+                        const std::vector<int64_t>& rows_E, float* out_EMN) {
+  const auto E = static_cast<int64_t>(rows_E.size());
+  const int64_t M = a.columns, N = b.columns;
+  std::vector<int64_t> begin_E(rows_E.size(), 0);
+  for (int64_t e = 1; e < E; ++e) begin_E[e] = begin_E[e - 1] + rows_E[e - 1];
+  // Every thread has a strip of every group's rows: balanced, and b is packed once in each.
+  const int64_t strip = round_up((M + at::get_num_threads() - 1) / at::get_num_threads(), 64);
+  const int64_t strips = (M + strip - 1) / strip;
+  at::parallel_for(0, strips * E, 1, [&](int64_t first, int64_t last) {
+    Panel<scalar_t> panel;
+    std::vector<scalar_t> a_transposed(strip * kInnerRows);
+    for (int64_t task = first; task < last; ++task) {
+      const int64_t e = task % E, m = task / E * strip, rows_m = std::min(strip, M - m);
+      for (int64_t r = 0; r < rows_E[e]; r += kInnerRows) {
+        const int64_t rows = std::min(kInnerRows, rows_E[e] - r), row = begin_E[e] + r;
+        const int64_t depth = round_up(rows, 32);
+        transpose(a.rows_from(row, rows).columns_from(m, rows_m), a_transposed.data(), kInnerRows);
+        for (int64_t i = 0; i < rows_m && depth > rows; ++i) {
+          std::fill_n(a_transposed.data() + i * kInnerRows + rows, depth - rows, scalar_t(0));
+        }
+        for (int64_t n = 0; n < N; n += kPanelColumns) {
+          const int64_t columns = std::min(kPanelColumns, N - n);
+          panel.reshape(rows, columns);
+          panel.pack(b.rows_from(row, rows).columns_from(n, columns));
+          panel.multiply(a_transposed.data(), kInnerRows, rows_m, depth,
+                         out_EMN + (e * M + m) * N + n, N, /*add=*/true);
+        }
+      }
+    }
+    end_of_products();
+  });
+}
+
+}  // namespace switchyard

@@ -1,0 +1,75 @@
+#include "ops/blocked_rows.h"
+
+#include <ATen/ATen.h>
+
+#include "ops/weight_gradient.h"
+
+namespace switchyard {
+namespace {
+
+using at::Tensor;
+
+/// The store of for_each_tile that rounds tiles into `out`.
+template <class scalar_t>
+auto into(Tensor& out) {
+  return [to = out.data_ptr<scalar_t>(), stride = out.size(1)](const Tile& tile) {
+    for (int64_t r = 0; r < tile.rows; ++r) {
+      scalar_t* row = to + (tile.row + r) * stride + tile.panel * kPanelColumns;
+      const float* sums = tile.at(r);
+      for (int64_t c = 0; c < tile.columns; ++c) row[c] = static_cast<scalar_t>(sums[c]);
+    }
+  };
+}
+
+}  // namespace
+
+bool fits_blocked_rows(const Tensor& x_RD, const Tensor& w_EFD) {
+  const bool even = w_EFD.size(-1) % 2 == 0 && w_EFD.size(-2) % 2 == 0;
+  return has_blocked_gemm(x_RD.scalar_type()) && x_RD.scalar_type() == w_EFD.scalar_type() &&
+         x_RD.is_contiguous() && w_EFD.is_contiguous() &&
+         (even || x_RD.scalar_type() == at::kFloat);
+}
+
+Tensor rows_times_transposed(const Tensor& x_RD, const Tensor& w_EFD,
+                             const std::vector<int64_t>& rows_E) {
+  const int64_t F = w_EFD.size(-2), D = w_EFD.size(-1);
+  Tensor y_RF = at::empty({x_RD.size(0), F}, x_RD.options());
+  dispatch_blocked(x_RD.scalar_type(), [&](auto zero) {
+    using scalar_t = decltype(zero);
+    const auto pack = [&](Panel<scalar_t>& panel, int64_t e, int64_t p) {
+      const int64_t first = p * kPanelColumns, count = std::min(kPanelColumns, F - first);
+      panel.reshape(D, count);
+      panel.pack_transposed(matrix_of<scalar_t>(w_EFD, e).rows_from(first, count));
+    };
+    for_each_tile(matrix_ref<scalar_t>(x_RD), rows_E, panels_of(F), pack, into<scalar_t>(y_RF));
+  });
+  return y_RF;
+}
+
+Tensor rows_times(const Tensor& y_RF, const Tensor& w_EFD, const std::vector<int64_t>& rows_E) {
+  const int64_t F = w_EFD.size(-2), D = w_EFD.size(-1);
+  Tensor x_RD = at::empty({y_RF.size(0), D}, y_RF.options());
+  dispatch_blocked(y_RF.scalar_type(), [&](auto zero) {
+    using scalar_t = decltype(zero);
+    const auto pack = [&](Panel<scalar_t>& panel, int64_t e, int64_t p) {
+      const int64_t first = p * kPanelColumns, count = std::min(kPanelColumns, D - first);
+      panel.reshape(F, count);
+      panel.pack(matrix_of<scalar_t>(w_EFD, e).columns_from(first, count));
+    };
+    for_each_tile(matrix_ref<scalar_t>(y_RF), rows_E, panels_of(D), pack, into<scalar_t>(x_RD));
+  });
+  return x_RD;
+}
+
+Tensor add_weight_gradient(const Tensor& dy_RF, const Tensor& x_RD, const Tensor& w_EFD,
+                           const std::vector<int64_t>& rows_E) {
+  const WeightGradient gradient(w_EFD);
+  dispatch_blocked(x_RD.scalar_type(), [&](auto zero) {
+    using scalar_t = decltype(zero);
+    add_outer_products(matrix_ref<scalar_t>(dy_RF), matrix_ref<scalar_t>(x_RD), rows_E,
+                       gradient.sum().data_ptr<float>());
+  });
+  return gradient.for_autograd();
+}
+
+}  // namespace switchyard

@@ -1,0 +1,131 @@
+#include "ops/swiglu_experts.h"
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "ops/blocked_gemm.h"
+#include "ops/blocked_rows.h"
+#include "ops/vector_math.h"
+
+// R rows, E experts on this rank, D model width, F inner width.
+
+namespace switchyard {
+namespace {
+
+using at::Tensor;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+constexpr int64_t kHalf = kPanelColumns / 2;  // a panel holds as many gate as up columns
+
+/// h = [gate | up] = x @ in^T and a = silu(gate) * up, from the float32 sums.
+template <class scalar_t>
+void inner_rows(const Tensor& x_RD, const Tensor& in_E2FD, const std::vector<int64_t>& rows_E,
+                Tensor& h_R2F, Tensor& a_RF) {
+  const int64_t F = a_RF.size(1);
+  const auto pack = [&](Panel<scalar_t>& panel, int64_t e, int64_t p) {
+    const auto in = matrix_of<scalar_t>(in_E2FD, e);
+    const int64_t first = p * kHalf, count = std::min(kHalf, F - first);
+    panel.reshape(in.columns, 2 * count);
+    panel.pack_transposed(in.rows_from(first, count));
+    panel.pack_transposed(in.rows_from(F + first, count), count);
+  };
+  scalar_t *h = h_R2F.data_ptr<scalar_t>(), *a = a_RF.data_ptr<scalar_t>();
+  const auto store = [&](const Tile& tile) {
+    const int64_t count = tile.columns / 2, first = tile.panel * kHalf;
+    for (int64_t r = 0; r < tile.rows; ++r) {
+      const float *gate = tile.at(r), *up = gate + count;
+      scalar_t* kept = h + (tile.row + r) * 2 * F + first;
+      scalar_t* active = a + (tile.row + r) * F + first;
+      for (int64_t c = 0; c < count; ++c) {
+        kept[c] = static_cast<scalar_t>(gate[c]);
+        kept[F + c] = static_cast<scalar_t>(up[c]);
+        active[c] = static_cast<scalar_t>(gate[c] * fast_sigmoid(gate[c]) * up[c]);
+      }
+    }
+  };
+  for_each_tile(matrix_ref<scalar_t>(x_RD), rows_E, (F + kHalf - 1) / kHalf, pack, store);
+}
+
+/// From dy: dh and, anew, a.
+template <class scalar_t>
+void inner_gradients(const Tensor& dy_RD, const Tensor& down_EDF,
+                     const std::vector<int64_t>& rows_E, const Tensor& h_R2F, Tensor& dh_R2F,
+                     Tensor& a_RF) {
+  const int64_t F = a_RF.size(1);
+  const auto pack = [&](Panel<scalar_t>& panel, int64_t e, int64_t p) {
+    const auto down = matrix_of<scalar_t>(down_EDF, e);
+    const int64_t first = p * kPanelColumns, count = std::min(kPanelColumns, F - first);
+    panel.reshape(down.rows, count);
+    panel.pack(down.columns_from(first, count));
+  };
+  const scalar_t* h = h_R2F.data_ptr<scalar_t>();
+  scalar_t *dh = dh_R2F.data_ptr<scalar_t>(), *a = a_RF.data_ptr<scalar_t>();
+  const auto store = [&](const Tile& tile) {
+    const int64_t first = tile.panel * kPanelColumns;
+    for (int64_t r = 0; r < tile.rows; ++r) {
+      const float* da = tile.at(r);
+      const scalar_t *gate = h + (tile.row + r) * 2 * F + first, *up = gate + F;
+      scalar_t *dgate = dh + (tile.row + r) * 2 * F + first, *dup = dgate + F;
+      scalar_t* active = a + (tile.row + r) * F + first;
+      for (int64_t c = 0; c < tile.columns; ++c) {
+        const float g = static_cast<float>(gate[c]), u = static_cast<float>(up[c]);
+        const float sigmoid = fast_sigmoid(g), silu = g * sigmoid;
+        dgate[c] = static_cast<scalar_t>(da[c] * u * (sigmoid + silu * (1.0F - sigmoid)));
+        dup[c] = static_cast<scalar_t>(da[c] * silu);
+        active[c] = static_cast<scalar_t>(silu * u);
+      }
+    }
+  };
+  for_each_tile(matrix_ref<scalar_t>(dy_RD), rows_E, panels_of(F), pack, store);
+}
+
+class SwiGluExperts : public torch::autograd::Function<SwiGluExperts> {
+ public:
+  static Tensor forward(AutogradContext* ctx, const Tensor& x_RD, const Tensor& in_E2FD,
+                        const Tensor& down_EDF, const std::vector<int64_t>& rows_E) {
+    const int64_t R = x_RD.size(0), F = down_EDF.size(2);
+    Tensor h_R2F = at::empty({R, 2 * F}, x_RD.options()), a_RF = at::empty({R, F}, x_RD.options());
+    dispatch_blocked(x_RD.scalar_type(), [&](auto zero) {
+      inner_rows<decltype(zero)>(x_RD, in_E2FD, rows_E, h_R2F, a_RF);
+    });
+    ctx->save_for_backward({x_RD, in_E2FD, down_EDF, h_R2F});
+    ctx->saved_data["rows"] = rows_E;
+    return rows_times_transposed(a_RF, down_EDF, rows_E);
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const auto saved = ctx->get_saved_variables();
+    const Tensor &x_RD = saved[0], &in_E2FD = saved[1], &down_EDF = saved[2], &h_R2F = saved[3];
+    const std::vector<int64_t> rows_E = ctx->saved_data["rows"].toIntVector();
+    const Tensor dy_RD = grads[0].contiguous();
+    Tensor dh_R2F = at::empty_like(h_R2F);
+    Tensor a_RF = at::empty({x_RD.size(0), down_EDF.size(2)}, x_RD.options());
+    dispatch_blocked(x_RD.scalar_type(), [&](auto zero) {
+      inner_gradients<decltype(zero)>(dy_RD, down_EDF, rows_E, h_R2F, dh_R2F, a_RF);
+    });
+    Tensor dx_RD, din_E2FD, ddown_EDF;
+    if (ctx->needs_input_grad(2)) ddown_EDF = add_weight_gradient(dy_RD, a_RF, down_EDF, rows_E);
+    if (ctx->needs_input_grad(1)) din_E2FD = add_weight_gradient(dh_R2F, x_RD, in_E2FD, rows_E);
+    if (ctx->needs_input_grad(0)) dx_RD = rows_times(dh_R2F, in_E2FD, rows_E);
+    return {dx_RD, din_E2FD, ddown_EDF, Tensor()};
+  }
+};
+
+}  // namespace
+
+bool fits_swiglu_experts(const Tensor& x_RD, const Tensor& in_E2FD, const Tensor& down_EDF) {
+  return fits_blocked_rows(x_RD, in_E2FD) && fits_blocked_rows(x_RD, down_EDF);
+}
+
+Tensor swiglu_experts(const Tensor& x_RD, const Tensor& in_E2FD, const Tensor& down_EDF,
+                      const std::vector<int64_t>& rows_E) {
+  TORCH_CHECK(x_RD.dim() == 2 && in_E2FD.dim() == 3 && down_EDF.dim() == 3 &&
+                  in_E2FD.size(2) == x_RD.size(1) && down_EDF.size(1) == x_RD.size(1) &&
+                  in_E2FD.size(1) == 2 * down_EDF.size(2),
+              "swiglu_experts: x_RD ", x_RD.sizes(), ", in_E2FD ", in_E2FD.sizes(), ", down_EDF ",
+              down_EDF.sizes());
+  return SwiGluExperts::apply(x_RD, in_E2FD, down_EDF, rows_E);
+}
+
+}  // namespace switchyard

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <vector>
+
+namespace switchyard {
+
+/// The SwiGLU networks of a layer's experts (Shazeer, arXiv:2002.05202 eq. 6) over rows that are
+/// sorted by expert, in one pass: silu(gate) * up is taken from each block of the first product
+/// while it is in the cache, in backward likewise.
+///
+///   x_RD      (R, D) rows, expert 0's first, float32 or bfloat16
+///   in_E2FD   (E, 2F, D): gate rows, then up rows; same dtype
+///   down_EDF  (E, D, F)
+///   rows_E    rows of each expert, sum R; zeros allowed
+///
+/// Returns (R, D), what grouped_matmul and ffn_activation give but for one rounding less in
+/// bfloat16. Differentiable in all three; keeps x and the (R, 2F) before the activation for
+/// backward. Local.
+at::Tensor swiglu_experts(const at::Tensor& x_RD, const at::Tensor& in_E2FD,
+                          const at::Tensor& down_EDF, const std::vector<int64_t>& rows_E);
+
+/// Whether these can be computed so: otherwise the caller composes them.
+bool fits_swiglu_experts(const at::Tensor& x_RD, const at::Tensor& in_E2FD,
+                         const at::Tensor& down_EDF);
+
+}  // namespace switchyard
