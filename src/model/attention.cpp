@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "ops/causal_attention.h"
 #include "ops/linear.h"
 #include "ops/rms_norm.h"
 
@@ -67,8 +68,13 @@ Tensor Attention::forward(const Tensor& x_BSD, const AttentionContext& context,
                           LayerCache* cache) const {
   const int64_t B = x_BSD.size(0), S = x_BSD.size(1), NH = heads_ * head_dim_,
                 MH = kv_heads_ * head_dim_;
-  const auto projected =
-      linear_projection(x_BSD, qkv_, qkv_bias_).split_with_sizes({NH, MH, MH}, /*dim=*/-1);
+  const Tensor qkv_BSX = linear_projection(x_BSD, qkv_, qkv_bias_);
+  const HeadShape shape{heads_, kv_heads_, head_dim_};
+  if (cache == nullptr && qk_norm_ == "none" && !context.mask_B1SS.defined() &&
+      fits_causal_attention(qkv_BSX, shape)) {
+    return linear_projection(causal_attention(qkv_BSX, context.rotary, shape), out_, out_bias_);
+  }
+  const auto projected = qkv_BSX.split_with_sizes({NH, MH, MH}, /*dim=*/-1);
   Tensor q = projected[0], k = projected[1];
   if (qk_norm_ == "full") {
     q = rms_norm(q, q_norm_, eps_);
