@@ -3,11 +3,13 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "base/heap.h"
 #include "base/stop_signal.h"
 #include "cli/command.h"
 #include "distributed/runtime.h"
 
 int main(int argc, char** argv) {
+  switchyard::keep_freed_memory();
   // Before MPI starts: a scheduler may ask a run to stop at any moment.
   if (argc > 1 && std::string_view(argv[1]) == "train") switchyard::catch_stop_signals();
   const switchyard::Runtime runtime(argc, argv);

@@ -6,6 +6,7 @@
 
 #include "config/load_config.h"
 #include "ops/dropout.h"
+#include "ops/embedding.h"
 #include "ops/linear.h"
 #include "ops/rms_norm.h"
 
@@ -54,7 +55,7 @@ DecoderOutput Decoder::forward(const DecoderInput& input, KvCache* cache) const 
   TokenContext context = token_context(input, cache);
 
   DecoderOutput output;
-  Tensor h_BSD = dropout(at::embedding(embedding_VD_, input.tokens_BS), "embedding", 0, context);
+  Tensor h_BSD = dropout(embed_tokens(embedding_VD_, input.tokens_BS), "embedding", 0, context);
   for (size_t l = 0; l < layers_.size(); ++l) {
     const Layer& layer = layers_[l];
     const auto index = static_cast<int64_t>(l);

@@ -58,6 +58,8 @@ class Decoder {
 
   /// Vocabulary logits (T, V) of hidden states (T, D). Local.
   at::Tensor logits(const at::Tensor& hidden_TD) const;
+  /// The matrix that makes them: (V, D).
+  const at::Tensor& head() const { return head_VD_; }
 
   /// State of the MoE layers by name ("model.layers.3.mlp.gate.e_score_correction_bias"),
   /// in layer order: float32, equal on all ranks.

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "ops/linear.h"
+#include "ops/swiglu_experts.h"
 
 namespace switchyard {
 
@@ -20,6 +21,9 @@ FeedForward::FeedForward(ParameterStore& store, const std::string& prefix, int64
 }
 
 at::Tensor FeedForward::forward(const at::Tensor& x_TD) const {
+  if (ffn_ == Ffn::kSwiGlu && fits_swiglu_experts(x_TD, in_FD_, down_DF_)) {
+    return swiglu_experts(x_TD, in_FD_, down_DF_, {x_TD.size(0)});
+  }
   return linear_projection(ffn_activation(linear_projection(x_TD, in_FD_), ffn_), down_DF_);
 }
 

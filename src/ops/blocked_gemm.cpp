@@ -24,6 +24,7 @@ void interleave(const at::BFloat16* low, const at::BFloat16* high, int64_t count
   const auto* a = reinterpret_cast<const uint16_t*>(low);
   const auto* b = reinterpret_cast<const uint16_t*>(high);
   auto* pairs = reinterpret_cast<uint32_t*>(to);
+#pragma omp simd
   for (int64_t i = 0; i < count; ++i) {
     pairs[i] = static_cast<uint32_t>(a[i]) | static_cast<uint32_t>(b[i]) << 16;
   }

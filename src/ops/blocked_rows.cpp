@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "ops/vector_math.h"
 #include "ops/weight_gradient.h"
 
 namespace switchyard {
@@ -16,7 +17,8 @@ auto into(Tensor& out) {
     for (int64_t r = 0; r < tile.rows; ++r) {
       scalar_t* row = to + (tile.row + r) * stride + tile.panel * kPanelColumns;
       const float* sums = tile.at(r);
-      for (int64_t c = 0; c < tile.columns; ++c) row[c] = static_cast<scalar_t>(sums[c]);
+#pragma omp simd
+      for (int64_t c = 0; c < tile.columns; ++c) store_rounded(row + c, sums[c]);
     }
   };
 }

@@ -43,19 +43,25 @@ struct Shape {
 };
 
 struct Turn {
-  const RotaryTable& table;
+  Turn(const RotaryTable& table, float sign_)
+      : cos(table.cos_SH.data_ptr<float>()),
+        sin(table.sin_SH.data_ptr<float>()),
+        half(table.cos_SH.size(1)),
+        sign(sign_) {}
+
+  const float *cos, *sin;
+  int64_t half;
   float sign;  // 1 forward, -1 back
 
   /// `to` = `from` turned as position s is; float32 arithmetic.
   template <class from_t, class to_t>
   void operator()(int64_t s, const from_t* from, to_t* to, int64_t H) const {
-    const int64_t half = table.cos_SH.size(1);
-    const float* cos = table.cos_SH.data_ptr<float>() + s * half;
-    const float* sin = table.sin_SH.data_ptr<float>() + s * half;
+    const float *c = cos + s * half, *n = sin + s * half;
+#pragma omp simd
     for (int64_t i = 0; i < half; ++i) {
-      const float a = from[i], b = from[i + half], turned = sign * sin[i];
-      to[i] = static_cast<to_t>(a * cos[i] - b * turned);
-      to[i + half] = static_cast<to_t>(b * cos[i] + a * turned);
+      const float a = from[i], b = from[i + half], turned = sign * n[i];
+      store_rounded(to + i, a * c[i] - b * turned);
+      store_rounded(to + i + half, b * c[i] + a * turned);
     }
     for (int64_t i = 2 * half; i < H; ++i) to[i] = static_cast<to_t>(from[i]);
   }
@@ -133,20 +139,31 @@ int64_t visible_keys(int64_t q, int64_t first_key) {
   return std::clamp<int64_t>(q - first_key + 1, 0, kKeys);
 }
 
+template <class scalar_t>
+float dot(const scalar_t* a, const scalar_t* b, int64_t count) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < count; ++i) sum += static_cast<float>(a[i]) * static_cast<float>(b[i]);
+  return sum;
+}
+
 /// One query's running softmax over blocks of keys: turns the scores into exp(score - max), zero
 /// where not visible, and returns what the earlier sums are to be multiplied by.
 template <class scalar_t>
-float follow(float* scores, int64_t visible, float scale, float& max, float& sum, scalar_t* p) {
+float follow(const float* scores, int64_t visible, float scale, float& max, float& sum,
+             scalar_t* p) {
   float top = kMinusInfinity;
+#pragma omp simd reduction(max : top)
   for (int64_t j = 0; j < visible; ++j) top = std::max(top, scores[j]);
   top = std::max(max, top * scale);
   float added = 0;
-  for (int64_t j = 0; j < kKeys; ++j) {
-    const float value = j < visible ? fast_exp(scores[j] * scale - top) : 0.0F;
-    scores[j] = value;
-    p[j] = static_cast<scalar_t>(value);
+#pragma omp simd reduction(+ : added)
+  for (int64_t j = 0; j < visible; ++j) {
+    const float value = fast_exp(scores[j] * scale - top);
+    added += value;
+    store_rounded(p + j, value);
   }
-  for (int64_t j = 0; j < kKeys; ++j) added += scores[j];
+  std::fill(p + visible, p + kKeys, scalar_t(0));
   const float keep = max == kMinusInfinity ? 0.0F : fast_exp(max - top);
   max = top;
   sum = sum * keep + added;
@@ -158,7 +175,7 @@ class Forward {
  public:
   Forward(const Shape& shape, const RotaryTable& table)
       : shape_(shape),
-        turn_{table, 1.0F},
+        turn_(table, 1.0F),
         queries_(kQueries, shape.H),
         room_(kKeys, shape.H),
         scores_(kQueries * kKeys),
@@ -184,14 +201,18 @@ class Forward {
         for (int64_t r = 0; r < kQueries; ++r) {
           const float keep = follow(scores_.data() + r * kKeys, visible_keys(q + r, c * kKeys),
                                     shape_.scale(), max[r], sum[r], p_.data() + r * kKeys);
-          for (int64_t h = 0; h < H && c > 0; ++h) sums_[r * H + h] *= keep;
+          float* sums = sums_.data() + r * H;
+#pragma omp simd
+          for (int64_t h = 0; h < H; ++h) sums[h] *= keep;
         }
         values_.rows[c].multiply(p_.data(), kKeys, kQueries, kKeys, sums_.data(), H, true);
       }
       for (int64_t r = 0; r < count; ++r) {
         const float inverse = 1.0F / sum[r];
         scalar_t* to = out.row(q + r);
-        for (int64_t h = 0; h < H; ++h) to[h] = static_cast<scalar_t>(sums_[r * H + h] * inverse);
+        const float* sums = sums_.data() + r * H;
+#pragma omp simd
+        for (int64_t h = 0; h < H; ++h) store_rounded(to + h, sums[h] * inverse);
         lse[q + r] = max[r] + std::log(sum[r]);
       }
     }
@@ -212,8 +233,8 @@ class Backward {
  public:
   Backward(const Shape& shape, const RotaryTable& table)
       : shape_(shape),
-        turn_{table, 1.0F},
-        turn_back_{table, -1.0F},
+        turn_(table, 1.0F),
+        turn_back_(table, -1.0F),
         queries_(kQueries, shape.H),
         dout_(kQueries, shape.H),
         room_(kKeys, shape.H),
@@ -247,11 +268,7 @@ class Backward {
       dout_rows_.pack(dout_.matrix());
       float delta[kQueries];
       for (int64_t r = 0; r < count; ++r) {
-        delta[r] = 0;
-        for (int64_t h = 0; h < H; ++h) {
-          delta[r] +=
-              static_cast<float>(out.row(q + r)[h]) * static_cast<float>(dout.row(q + r)[h]);
-        }
+        delta[r] = dot(out.row(q + r), dout.row(q + r), H);
       }
       std::fill(dquery_.begin(), dquery_.end(), 0.0F);
       for (int64_t c = 0; c < shape_.seen_blocks(q); ++c) run_block(q, count, c, lse, delta);
@@ -266,7 +283,7 @@ class Backward {
     for (int64_t s = 0; s < shape_.S; ++s) {
       turn_back_(s, dkeys_.data() + s * H, dkeys.row(s), H);
       for (int64_t h = 0; h < H; ++h) {
-        dvalues.row(s)[h] = static_cast<scalar_t>(dvalues_[s * H + h]);
+        store_rounded(dvalues.row(s) + h, dvalues_[s * H + h]);
       }
     }
   }
@@ -282,11 +299,14 @@ class Backward {
       const float shift = r < count ? lse[q + r] : 0.0F, mean = r < count ? delta[r] : 0.0F;
       const float *scores = scores_.data() + r * kKeys, *dp = dp_.data() + r * kKeys;
       scalar_t *p = p_.data() + r * kKeys, *ds = ds_.data() + r * kKeys;
-      for (int64_t j = 0; j < kKeys; ++j) {
-        const float value = j < visible ? fast_exp(scores[j] * scale - shift) : 0.0F;
-        p[j] = static_cast<scalar_t>(value);
-        ds[j] = static_cast<scalar_t>(value * (dp[j] - mean) * scale);
+#pragma omp simd
+      for (int64_t j = 0; j < visible; ++j) {
+        const float value = fast_exp(scores[j] * scale - shift);
+        store_rounded(p + j, value);
+        store_rounded(ds + j, value * (dp[j] - mean) * scale);
       }
+      std::fill(p + visible, p + kKeys, scalar_t(0));
+      std::fill(ds + visible, ds + kKeys, scalar_t(0));
     }
     keys_.rows[c].multiply(ds_.data(), kKeys, kQueries, kKeys, dquery_.data(), H, true);
     add_transposed(p_, dout_rows_, dvalues_.data() + c * kKeys * H);

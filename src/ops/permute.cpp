@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "ops/dispatch_dtype.h"
+#include "ops/vector_math.h"
 
 namespace switchyard {
 namespace {
@@ -44,6 +45,7 @@ void sum_slots(const Tensor& y_SD, const Tensor& slot_TK, const Scale& scale, Te
   scalar_t* out = out_TD.data_ptr<scalar_t>();
   at::parallel_for(0, slot_TK.size(0), kRowsPerTask, [&](int64_t begin, int64_t end) {
     std::vector<sum_t> sum(D);
+    sum_t* total = sum.data();
     for (int64_t t = begin; t < end; ++t) {
       std::fill(sum.begin(), sum.end(), sum_t{0});
       for (int64_t k = 0; k < K; ++k) {
@@ -51,9 +53,11 @@ void sum_slots(const Tensor& y_SD, const Tensor& slot_TK, const Scale& scale, Te
         if (s < 0) continue;
         const sum_t factor = scale(t * K + k);
         const scalar_t* row = y + s * D;
-        for (int64_t d = 0; d < D; ++d) sum[d] += factor * static_cast<sum_t>(row[d]);
+#pragma omp simd
+        for (int64_t d = 0; d < D; ++d) total[d] += factor * static_cast<sum_t>(row[d]);
       }
-      for (int64_t d = 0; d < D; ++d) out[t * D + d] = static_cast<scalar_t>(sum[d]);
+#pragma omp simd
+      for (int64_t d = 0; d < D; ++d) store_rounded(out + t * D + d, total[d]);
     }
   });
 }
@@ -128,11 +132,13 @@ class CombineTokens : public torch::autograd::Function<CombineTokens> {
           continue;
         }
         const scalar_t *row_y = y + s * D, *row_dout = dout + pair[s] / K * D;
+        scalar_t* row_dy = dy + s * D;
         const sum_t weight = weights[pair[s]];
         sum_t dot = 0;
+#pragma omp simd reduction(+ : dot)
         for (int64_t d = 0; d < D; ++d) {
           dot += static_cast<sum_t>(row_dout[d]) * static_cast<sum_t>(row_y[d]);
-          dy[s * D + d] = static_cast<scalar_t>(weight * static_cast<sum_t>(row_dout[d]));
+          store_rounded(row_dy + d, weight * static_cast<sum_t>(row_dout[d]));
         }
         dweights[pair[s]] = dot;
       }

@@ -4,9 +4,11 @@
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "ops/dispatch_dtype.h"
+#include "ops/vector_math.h"
 
 namespace switchyard {
 namespace {
@@ -16,6 +18,8 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 constexpr int64_t kRowsPerTask = 32;
+constexpr int64_t kRowsPerPiece =
+    128;  // of the weight's gradient: sums that no thread count changes
 
 template <class scalar_t>
 void forward_rows(const Tensor& x_RD, const Tensor& weight, double eps, Tensor& y_RD,
@@ -29,42 +33,51 @@ void forward_rows(const Tensor& x_RD, const Tensor& weight, double eps, Tensor& 
     for (int64_t r = begin; r < end; ++r) {
       const scalar_t* row = x + r * D;
       sum_t squares = 0;
+#pragma omp simd reduction(+ : squares)
       for (int64_t d = 0; d < D; ++d)
         squares += static_cast<sum_t>(row[d]) * static_cast<sum_t>(row[d]);
       rstd[r] = 1 / std::sqrt(squares / D + static_cast<sum_t>(eps));
+      const sum_t factor = rstd[r];
+      scalar_t* row_y = y + r * D;
+#pragma omp simd
       for (int64_t d = 0; d < D; ++d) {
-        y[r * D + d] =
-            static_cast<scalar_t>(static_cast<sum_t>(row[d]) * rstd[r] * static_cast<sum_t>(w[d]));
+        store_rounded(row_y + d, static_cast<sum_t>(row[d]) * factor * static_cast<sum_t>(w[d]));
       }
     }
   });
 }
 
-/// With n = x * rstd and g = dy * w:  dx = rstd * (g - n * mean(g * n)).
+/// With n = x * rstd and g = dy * w:  dx = rstd * (g - n * mean(g * n)); the sum of dy * n over
+/// each piece's rows.
 template <class scalar_t>
 void backward_rows(const Tensor& x_RD, const Tensor& weight, const Tensor& rstd_R,
-                   const Tensor& dy_RD, Tensor& dx_RD, Tensor& normed_RD) {
+                   const Tensor& dy_RD, Tensor& dx_RD, Tensor& dweight_PD) {
   using sum_t = accumulate_t<scalar_t>;
-  const int64_t D = x_RD.size(1);
+  const int64_t R = x_RD.size(0), D = x_RD.size(1);
   const scalar_t *x = x_RD.data_ptr<scalar_t>(), *w = weight.data_ptr<scalar_t>(),
                  *dy = dy_RD.data_ptr<scalar_t>();
   const sum_t* rstd = rstd_R.data_ptr<sum_t>();
   scalar_t* dx = dx_RD.data_ptr<scalar_t>();
-  sum_t* normed = normed_RD.data_ptr<sum_t>();
-  at::parallel_for(0, x_RD.size(0), kRowsPerTask, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
+  sum_t* dweight = dweight_PD.data_ptr<sum_t>();
+  at::parallel_for(0, dweight_PD.size(0), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin * kRowsPerPiece; r < std::min(end * kRowsPerPiece, R); ++r) {
       const scalar_t *row = x + r * D, *row_dy = dy + r * D;
+      scalar_t* row_dx = dx + r * D;
+      sum_t* sums = dweight + r / kRowsPerPiece * D;
+      const sum_t factor = rstd[r];
       sum_t dot = 0;
+#pragma omp simd reduction(+ : dot)
       for (int64_t d = 0; d < D; ++d) {
-        const sum_t n = static_cast<sum_t>(row[d]) * rstd[r];
-        dot += static_cast<sum_t>(row_dy[d]) * static_cast<sum_t>(w[d]) * n;
-        normed[r * D + d] = static_cast<sum_t>(row_dy[d]) * n;
+        const sum_t contribution =
+            static_cast<sum_t>(row_dy[d]) * static_cast<sum_t>(row[d]) * factor;
+        dot += static_cast<sum_t>(w[d]) * contribution;
+        sums[d] += contribution;
       }
       dot /= D;
+#pragma omp simd
       for (int64_t d = 0; d < D; ++d) {
         const sum_t g = static_cast<sum_t>(row_dy[d]) * static_cast<sum_t>(w[d]);
-        dx[r * D + d] =
-            static_cast<scalar_t>(rstd[r] * (g - static_cast<sum_t>(row[d]) * rstd[r] * dot));
+        store_rounded(row_dx + d, factor * (g - static_cast<sum_t>(row[d]) * factor * dot));
       }
     }
   });
@@ -89,11 +102,12 @@ class RmsNorm : public torch::autograd::Function<RmsNorm> {
     const Tensor &x_RD = saved[0], &weight = saved[1], &rstd_R = saved[2];
     const Tensor dy_RD = grads[0].contiguous().view(x_RD.sizes());
     Tensor dx_RD = at::empty_like(x_RD);
-    Tensor normed_RD = at::empty(x_RD.sizes(), rstd_R.options());
+    const int64_t pieces = (x_RD.size(0) + kRowsPerPiece - 1) / kRowsPerPiece;
+    Tensor dweight_PD = at::zeros({pieces, x_RD.size(1)}, rstd_R.options());
     dispatch_dtype(x_RD.scalar_type(), [&](auto zero) {
-      backward_rows<decltype(zero)>(x_RD, weight, rstd_R, dy_RD, dx_RD, normed_RD);
+      backward_rows<decltype(zero)>(x_RD, weight, rstd_R, dy_RD, dx_RD, dweight_PD);
     });
-    return {dx_RD.view(grads[0].sizes()), normed_RD.sum(0).to(weight.dtype()), Tensor()};
+    return {dx_RD.view(grads[0].sizes()), dweight_PD.sum(0).to(weight.dtype()), Tensor()};
   }
 };
 

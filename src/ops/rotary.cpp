@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "ops/dispatch_dtype.h"
+#include "ops/vector_math.h"
 
 namespace switchyard {
 namespace {
@@ -33,10 +34,11 @@ void rotate(const Tensor& x_BSNH, const RotaryTable& table, Turn turn, Tensor& y
       for (int64_t n = 0; n < N; ++n) {
         const scalar_t* from = x + (position * N + n) * H;
         scalar_t* to = y + (position * N + n) * H;
+#pragma omp simd
         for (int64_t i = 0; i < half; ++i) {
           const sum_t a = from[i], b = from[i + half], sine = sign * static_cast<sum_t>(s[i]);
-          to[i] = static_cast<scalar_t>(a * static_cast<sum_t>(c[i]) - b * sine);
-          to[i + half] = static_cast<scalar_t>(b * static_cast<sum_t>(c[i]) + a * sine);
+          store_rounded(to + i, a * static_cast<sum_t>(c[i]) - b * sine);
+          store_rounded(to + i + half, b * static_cast<sum_t>(c[i]) + a * sine);
         }
         std::copy(from + 2 * half, from + H, to + 2 * half);
       }

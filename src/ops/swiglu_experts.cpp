@@ -18,6 +18,33 @@ using torch::autograd::variable_list;
 
 constexpr int64_t kHalf = kPanelColumns / 2;  // a panel holds as many gate as up columns
 
+/// One row of a block: what is kept for backward, and the activation.
+template <class scalar_t>
+void activate(const float* gate, const float* up, int64_t count, scalar_t* kept_gate,
+              scalar_t* kept_up, scalar_t* active) {
+#pragma omp simd
+  for (int64_t c = 0; c < count; ++c) {
+    store_rounded(kept_gate + c, gate[c]);
+    store_rounded(kept_up + c, up[c]);
+    store_rounded(active + c, gate[c] * fast_sigmoid(gate[c]) * up[c]);
+  }
+}
+
+/// One row of a block: the gradients of gate and up from that of the activation, which is made
+/// anew.
+template <class scalar_t>
+void activate_backward(const float* dactive, const scalar_t* gate, const scalar_t* up,
+                       int64_t count, scalar_t* dgate, scalar_t* dup, scalar_t* active) {
+#pragma omp simd
+  for (int64_t c = 0; c < count; ++c) {
+    const float g = static_cast<float>(gate[c]), u = static_cast<float>(up[c]);
+    const float sigmoid = fast_sigmoid(g), silu = g * sigmoid;
+    store_rounded(dgate + c, dactive[c] * u * (sigmoid + silu * (1.0F - sigmoid)));
+    store_rounded(dup + c, dactive[c] * silu);
+    store_rounded(active + c, silu * u);
+  }
+}
+
 /// h = [gate | up] = x @ in^T and a = silu(gate) * up, from the float32 sums.
 template <class scalar_t>
 void inner_rows(const Tensor& x_RD, const Tensor& in_E2FD, const std::vector<int64_t>& rows_E,
@@ -34,14 +61,9 @@ void inner_rows(const Tensor& x_RD, const Tensor& in_E2FD, const std::vector<int
   const auto store = [&](const Tile& tile) {
     const int64_t count = tile.columns / 2, first = tile.panel * kHalf;
     for (int64_t r = 0; r < tile.rows; ++r) {
-      const float *gate = tile.at(r), *up = gate + count;
       scalar_t* kept = h + (tile.row + r) * 2 * F + first;
-      scalar_t* active = a + (tile.row + r) * F + first;
-      for (int64_t c = 0; c < count; ++c) {
-        kept[c] = static_cast<scalar_t>(gate[c]);
-        kept[F + c] = static_cast<scalar_t>(up[c]);
-        active[c] = static_cast<scalar_t>(gate[c] * fast_sigmoid(gate[c]) * up[c]);
-      }
+      activate(tile.at(r), tile.at(r) + count, count, kept, kept + F,
+               a + (tile.row + r) * F + first);
     }
   };
   for_each_tile(matrix_ref<scalar_t>(x_RD), rows_E, (F + kHalf - 1) / kHalf, pack, store);
@@ -64,17 +86,9 @@ void inner_gradients(const Tensor& dy_RD, const Tensor& down_EDF,
   const auto store = [&](const Tile& tile) {
     const int64_t first = tile.panel * kPanelColumns;
     for (int64_t r = 0; r < tile.rows; ++r) {
-      const float* da = tile.at(r);
-      const scalar_t *gate = h + (tile.row + r) * 2 * F + first, *up = gate + F;
-      scalar_t *dgate = dh + (tile.row + r) * 2 * F + first, *dup = dgate + F;
-      scalar_t* active = a + (tile.row + r) * F + first;
-      for (int64_t c = 0; c < tile.columns; ++c) {
-        const float g = static_cast<float>(gate[c]), u = static_cast<float>(up[c]);
-        const float sigmoid = fast_sigmoid(g), silu = g * sigmoid;
-        dgate[c] = static_cast<scalar_t>(da[c] * u * (sigmoid + silu * (1.0F - sigmoid)));
-        dup[c] = static_cast<scalar_t>(da[c] * silu);
-        active[c] = static_cast<scalar_t>(silu * u);
-      }
+      const int64_t at = (tile.row + r) * 2 * F + first;
+      activate_backward(tile.at(r), h + at, h + at + F, tile.columns, dh + at, dh + at + F,
+                        a + (tile.row + r) * F + first);
     }
   };
   for_each_tile(matrix_ref<scalar_t>(dy_RD), rows_E, panels_of(F), pack, store);
@@ -84,7 +98,7 @@ class SwiGluExperts : public torch::autograd::Function<SwiGluExperts> {
  public:
   static Tensor forward(AutogradContext* ctx, const Tensor& x_RD, const Tensor& in_E2FD,
                         const Tensor& down_EDF, const std::vector<int64_t>& rows_E) {
-    const int64_t R = x_RD.size(0), F = down_EDF.size(2);
+    const int64_t R = x_RD.size(0), F = down_EDF.size(-1);
     Tensor h_R2F = at::empty({R, 2 * F}, x_RD.options()), a_RF = at::empty({R, F}, x_RD.options());
     dispatch_blocked(x_RD.scalar_type(), [&](auto zero) {
       inner_rows<decltype(zero)>(x_RD, in_E2FD, rows_E, h_R2F, a_RF);
@@ -100,7 +114,7 @@ class SwiGluExperts : public torch::autograd::Function<SwiGluExperts> {
     const std::vector<int64_t> rows_E = ctx->saved_data["rows"].toIntVector();
     const Tensor dy_RD = grads[0].contiguous();
     Tensor dh_R2F = at::empty_like(h_R2F);
-    Tensor a_RF = at::empty({x_RD.size(0), down_EDF.size(2)}, x_RD.options());
+    Tensor a_RF = at::empty({x_RD.size(0), down_EDF.size(-1)}, x_RD.options());
     dispatch_blocked(x_RD.scalar_type(), [&](auto zero) {
       inner_gradients<decltype(zero)>(dy_RD, down_EDF, rows_E, h_R2F, dh_R2F, a_RF);
     });
@@ -120,9 +134,11 @@ bool fits_swiglu_experts(const Tensor& x_RD, const Tensor& in_E2FD, const Tensor
 
 Tensor swiglu_experts(const Tensor& x_RD, const Tensor& in_E2FD, const Tensor& down_EDF,
                       const std::vector<int64_t>& rows_E) {
-  TORCH_CHECK(x_RD.dim() == 2 && in_E2FD.dim() == 3 && down_EDF.dim() == 3 &&
-                  in_E2FD.size(2) == x_RD.size(1) && down_EDF.size(1) == x_RD.size(1) &&
-                  in_E2FD.size(1) == 2 * down_EDF.size(2),
+  TORCH_CHECK(x_RD.dim() == 2 && in_E2FD.dim() == down_EDF.dim() &&
+                  in_E2FD.numel() / (in_E2FD.size(-2) * in_E2FD.size(-1)) ==
+                      static_cast<int64_t>(rows_E.size()) &&
+                  in_E2FD.size(-1) == x_RD.size(1) && down_EDF.size(-2) == x_RD.size(1) &&
+                  in_E2FD.size(-2) == 2 * down_EDF.size(-1),
               "swiglu_experts: x_RD ", x_RD.sizes(), ", in_E2FD ", in_E2FD.sizes(), ", down_EDF ",
               down_EDF.sizes());
   return SwiGluExperts::apply(x_RD, in_E2FD, down_EDF, rows_E);

@@ -16,9 +16,9 @@ namespace switchyard {
 ///   down_EDF  (E, D, F)
 ///   rows_E    rows of each expert, sum R; zeros allowed
 ///
-/// Returns (R, D), what grouped_matmul and ffn_activation give but for one rounding less in
-/// bfloat16. Differentiable in all three; keeps x and the (R, 2F) before the activation for
-/// backward. Local.
+/// A dense network is one expert: (2F, D) and (D, F). Returns (R, D), what grouped_matmul and
+/// ffn_activation give but for one rounding less in bfloat16. Differentiable in all three; keeps x
+/// and the (R, 2F) before the activation for backward. Local.
 at::Tensor swiglu_experts(const at::Tensor& x_RD, const at::Tensor& in_E2FD,
                           const at::Tensor& down_EDF, const std::vector<int64_t>& rows_E);
 

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <c10/util/BFloat16.h>
+
 #include <bit>
 #include <cstdint>
 #include <limits>
@@ -26,6 +28,16 @@ inline float fast_exp(float x) {
   const float power = std::bit_cast<float>((exponent + 127U) << 23);
   const float y = p * power;
   return x < -87.0F ? 0.0F : (x > 88.0F ? std::numeric_limits<float>::infinity() : y);
+}
+
+/// *to = x, rounded to nearest even: for loops that are to become vector instructions, which
+/// assigning a c10::BFloat16 keeps them from.
+inline void store_rounded(float* to, float x) { *to = x; }
+inline void store_rounded(double* to, double x) { *to = x; }
+inline void store_rounded(c10::BFloat16* to, float x) {
+  const auto bits = std::bit_cast<uint32_t>(x);
+  const uint32_t rounded = (bits + 0x7FFFU + ((bits >> 16) & 1U)) >> 16;
+  *reinterpret_cast<uint16_t*>(to) = static_cast<uint16_t>(x != x ? 0x7FC0U : rounded);
 }
 
 inline float fast_sigmoid(float x) { return 1.0F / (1.0F + fast_exp(-x)); }

@@ -12,7 +12,7 @@ class WeightGradient {
   /// `weight`: a leaf, or any tensor of the graph.
   explicit WeightGradient(const at::Tensor& weight);
 
-  /// float32, shaped like the weight.
+  /// Shaped like the weight; float32, or float64 as the weight is.
   const at::Tensor& sum() const { return sum_; }
 
   /// What backward returns for the weight: undefined where the sum is in its place already.

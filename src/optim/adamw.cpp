@@ -5,6 +5,8 @@
 
 #include <cmath>
 
+#include "ops/vector_math.h"
+
 namespace switchyard {
 namespace {
 
@@ -14,15 +16,23 @@ struct Factors {
   float gradient_scale, keep, beta1, rest1, beta2, rest2, step_size, inverse_sqrt_correction2, eps;
 };
 
-void update_interval(float* w, const float* g, float* m, float* v, int64_t count,
+/// `rounded`, if there is one, gets the new weights in its dtype.
+template <class scalar_t>
+void update_interval(float* w, const float* g, float* m, float* v, scalar_t* rounded, int64_t count,
                      const Factors& f) {
   at::parallel_for(0, count, 1 << 14, [&](int64_t begin, int64_t end) {
+    const Factors local = f;
+#pragma omp simd
     for (int64_t i = begin; i < end; ++i) {
-      const float gradient = g[i] * f.gradient_scale;
-      m[i] = f.beta1 * m[i] + f.rest1 * gradient;
-      v[i] = f.beta2 * v[i] + f.rest2 * gradient * gradient;
-      const float denominator = std::sqrt(v[i]) * f.inverse_sqrt_correction2 + f.eps;
-      w[i] = w[i] * f.keep - f.step_size * m[i] / denominator;
+      const float gradient = g[i] * local.gradient_scale;
+      const float mean = local.beta1 * m[i] + local.rest1 * gradient;
+      const float square = local.beta2 * v[i] + local.rest2 * gradient * gradient;
+      m[i] = mean;
+      v[i] = square;
+      const float denominator = std::sqrt(square) * local.inverse_sqrt_correction2 + local.eps;
+      const float updated = w[i] * local.keep - local.step_size * mean / denominator;
+      w[i] = updated;
+      if constexpr (!std::is_same_v<scalar_t, float>) store_rounded(rounded + i, updated);
     }
   });
 }
@@ -48,12 +58,17 @@ void AdamW::update(ParameterStore& store, int64_t step, double lr, double gradie
         static_cast<float>(1 / std::sqrt(correction2)),
         static_cast<float>(eps)};
     const int64_t in_state = mine.begin - buffer.state.begin;
-    float* weights = buffer.master.defined() ? buffer.master.data_ptr<float>() + in_state
-                                             : buffer.weights.data_ptr<float>() + mine.begin;
-    update_interval(weights,
-                    buffer.gradients.data_ptr<float>() + (mine.begin - buffer.gradient.begin),
-                    buffer.exp_avg.data_ptr<float>() + in_state,
-                    buffer.exp_avg_sq.data_ptr<float>() + in_state, mine.size(), factors);
+    const float* gradients =
+        buffer.gradients.data_ptr<float>() + (mine.begin - buffer.gradient.begin);
+    float* exp_avg = buffer.exp_avg.data_ptr<float>() + in_state;
+    float* exp_avg_sq = buffer.exp_avg_sq.data_ptr<float>() + in_state;
+    if (buffer.master.defined()) {
+      update_interval(buffer.master.data_ptr<float>() + in_state, gradients, exp_avg, exp_avg_sq,
+                      buffer.weights.data_ptr<at::BFloat16>() + mine.begin, mine.size(), factors);
+    } else {
+      update_interval<float>(buffer.weights.data_ptr<float>() + mine.begin, gradients, exp_avg,
+                             exp_avg_sq, nullptr, mine.size(), factors);
+    }
   }
 }
 

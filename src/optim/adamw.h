@@ -18,7 +18,8 @@ struct AdamW {
   /// One update of the state intervals of `store` from its reduced gradients,
   /// scaled by `gradient_scale` (the clip coefficient). `step` counts from 1,
   /// updates that were skipped not counted. Parts' own rules (lr_scale, decay,
-  /// frozen) apply. Local; follow with ParameterStore::publish_weights.
+  /// frozen) apply. Writes the bfloat16 weights beside their master. Local; follow with
+  /// ParameterStore::gather_weights.
   void update(ParameterStore& store, int64_t step, double lr, double gradient_scale) const;
 };
 

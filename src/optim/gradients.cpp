@@ -17,7 +17,9 @@ double sum_of_squares(const at::Tensor& x) {
   at::parallel_for(0, pieces, 1, [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p) {
       double sum = 0;
-      for (int64_t i = p * kPiece; i < std::min((p + 1) * kPiece, x.numel()); ++i) {
+      const int64_t last = std::min((p + 1) * kPiece, x.numel());
+#pragma omp simd reduction(+ : sum)
+      for (int64_t i = p * kPiece; i < last; ++i) {
         sum += static_cast<double>(data[i]) * data[i];
       }
       partial[p] = sum;

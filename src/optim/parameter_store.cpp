@@ -191,11 +191,8 @@ void ParameterStore::zero_gradients() {
   for (Buffer& buffer : buffers_) buffer.gradients.zero_();
 }
 
-void ParameterStore::publish_weights() {
+void ParameterStore::gather_weights() {
   for (Buffer& buffer : buffers_) {
-    if (buffer.master.defined()) {
-      buffer.weights.narrow(0, buffer.state.begin, buffer.state.size()).copy_(buffer.master);
-    }
     const bool partitioned = buffer.state.size() < buffer.weights.numel();
     if (!partitioned) continue;
     const at::Tensor own = buffer.weights.narrow(0, buffer.shard.begin, buffer.shard.size());

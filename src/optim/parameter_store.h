@@ -134,10 +134,9 @@ class ParameterStore {
 
   void zero_gradients();
 
-  /// Copies the float32 master weights (or nothing in float32) of the shard into
-  /// the weights and gathers the other shards: collective over the group of each
+  /// Gathers the other ranks' shards of the weights: collective over the group of each
   /// kind. At stage 0 every rank has all of them, nothing is sent.
-  void publish_weights();
+  void gather_weights();
 
   /// Takes the weights as they are now for the master copy: after the weights
   /// were set from outside. Local.

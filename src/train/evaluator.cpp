@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
-#include "loss/cross_entropy.h"
+#include "loss/linear_cross_entropy.h"
 #include "train/split_batches.h"
 
 // B sequences of S tokens on this rank, T = B * S.
@@ -23,7 +23,7 @@ LossSum loss_of(Session& session, const MicroBatch& batch, TokenCensus* tokens) 
   const DecoderOutput output = session.decoder().forward(batch.input);
   if (tokens != nullptr) tokens->add(batch.input.tokens_BS, output.routers);
   const Tensor loss =
-      cross_entropy_sum(session.decoder().logits(output.hidden_TD), batch.targets_T);
+      linear_cross_entropy(output.hidden_TD, session.decoder().head(), batch.targets_T).sum;
   return {loss.item<double>(), batch.input.valid_BS.sum().item<int64_t>()};
 }
 

@@ -10,6 +10,7 @@
 
 #include "base/failpoint.h"
 #include "loss/cross_entropy.h"
+#include "loss/linear_cross_entropy.h"
 #include "moe/router_objective.h"
 #include "optim/schedule.h"
 
@@ -121,9 +122,8 @@ void fill_balance_counts(const Session& session, const std::vector<RouterRecord>
 }
 
 /// The objective of routers that sample. Their reward is made without a gradient.
-Tensor policy_objective(const std::vector<RouterRecord>& records, const Tensor& logits_TV,
+Tensor policy_objective(const std::vector<RouterRecord>& records, const Tensor& losses_T,
                         const MicroBatch& batch, double step_tokens) {
-  const Tensor losses_T = cross_entropy_of_tokens(logits_TV.detach(), batch.targets_T);
   return router_objective(records, losses_T, batch.targets_T != kIgnoredTarget, step_tokens);
 }
 
@@ -229,14 +229,16 @@ StepReport compute_gradients(Session& session, const std::vector<MicroBatch>& ba
       const Span span(report.phases.forward_ms);
       const FlightRecord::Phase phase(session.record(), "forward");
       const DecoderOutput output = session.decoder().forward(batch.input);
-      const Tensor logits_TV = session.decoder().logits(output.hidden_TD);
-      const Tensor loss = cross_entropy_sum(logits_TV, batch.targets_T) / step_tokens;
+      const LinearCrossEntropy cross_entropy =
+          linear_cross_entropy(output.hidden_TD, session.decoder().head(), batch.targets_T);
+      const Tensor loss = cross_entropy.sum / step_tokens;
       fill_balance_counts(session, output.routers, counts);
       const RouterLosses router = router_losses(output.routers, config.moe, counts, step_tokens);
       objective = loss + router.objective;
       if (config.moe.router.type == "reinforce") {
         objective = objective + config.moe.router.reinforce.coef *
-                                    policy_objective(output.routers, logits_TV, batch, step_tokens);
+                                    policy_objective(output.routers, cross_entropy.losses_T, batch,
+                                                     step_tokens);
       }
       sums.loss += loss.item<double>();
       sums.aux += router.aux;
@@ -271,7 +273,7 @@ void apply_update(Session& session, StepReport& report) {
   Progress& progress = session.progress();
   const double scale = clip_coefficient(report.norms.total, config.optim.grad_clip);
   session.optimizer().update(session.store(), progress.updates + 1, report.lr, scale);
-  session.store().publish_weights();
+  session.store().gather_weights();
   progress.updates += 1;
   progress.skipped_in_row = 0;
   if (!report.counts.defined()) return;

@@ -69,7 +69,7 @@ StepReport compute_gradients(Session& session, const std::vector<MicroBatch>& ba
                              RoutingTrace* trace = nullptr, RoutingCensus* census = nullptr);
 
 /// One optimizer step: compute_gradients; then, when everything is finite, clip,
-/// AdamW, publish the weights, and update the router's state. A step with a
+/// AdamW, gather the weights, and update the router's state. A step with a
 /// non-finite loss or gradient is skipped by all ranks together and leaves
 /// weights, moments and router state as they were; so does a spike, where the config
 /// looks for them. Progress moves on either way.

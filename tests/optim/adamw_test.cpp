@@ -106,7 +106,7 @@ TEST(AdamWTest, InBfloat16TheMasterMovesAndTheWeightsAreItsRounding) {
                                              "gradient " + std::to_string(step), at::kFloat));
       }
       AdamW{}.update(model->store, step, /*lr=*/1e-4, /*gradient_scale=*/1);
-      model->store.publish_weights();
+      model->store.gather_weights();
     }
   }
   for (const ParameterKind kind : {ParameterKind::kDense, ParameterKind::kExpert}) {

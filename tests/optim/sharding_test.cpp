@@ -361,7 +361,7 @@ TEST(AdamWShardingTest, C7_APartitionedUpdateEqualsTheWholeBitForBit) {
           reduce_gradients(each->store);
           adamw.update(each->store, step, /*lr=*/0.01 * static_cast<double>(step),
                        /*gradient_scale=*/0.7);
-          each->store.publish_weights();
+          each->store.gather_weights();
         }
         EXPECT_TRUE(model.weights_equal(whole)) << "step " << step;
       }
@@ -373,14 +373,11 @@ TEST(AdamWShardingTest, C7_APartitionedUpdateEqualsTheWholeBitForBit) {
 TEST(AdamWShardingTest, LeavesSeeTheWeightsOfOtherRanksShards) {
   for_each_layout([&](const Layout& layout, const Mesh& mesh) {
     SampleModel model(mesh, layout.options);
-    // Each rank moves what it owns to 1; after publishing all of them must be 1.
+    // Each rank moves what it owns to 1; after gathering all of them must be 1.
     for (ParameterStore::Buffer& buffer : model.store.buffers()) {
-      Tensor& weights = buffer.master.defined() ? buffer.master : buffer.weights;
-      const Interval state =
-          buffer.master.defined() ? Interval{0, buffer.state.size()} : buffer.state;
-      weights.narrow(0, state.begin, state.size()).fill_(1);
+      buffer.weights.narrow(0, buffer.state.begin, buffer.state.size()).fill_(1);
     }
-    model.store.publish_weights();
+    model.store.gather_weights();
     for (const Tensor& leaf : {model.embedding, model.norm, model.qkv, model.gate_up, model.down}) {
       EXPECT_TRUE((leaf == 1).all().item<bool>());
     }

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace switchyard {
+
+struct LinearCrossEntropy {
+  at::Tensor sum;       // float32 scalar, in the graph
+  at::Tensor losses_T;  // (T) float32 without gradient, 0 where the target is not counted
+};
+
+/// cross_entropy_sum(hidden head^T, targets), some tokens at a time, so that the logits of all
+/// tokens are never in memory: their gradient is made, and used, while they are at hand.
+///
+///   hidden_TD  (T, D) float32 or bfloat16, D even
+///   head_VD    (V, D) same dtype
+///   targets_T  (T) int64 in [0, V), or kIgnoredTarget
+///
+/// Differentiable in hidden and head; keeps their gradients, (T, D) and (V, D) in float32, for
+/// backward. Other dtypes and machines without blocked products compose it. Local.
+LinearCrossEntropy linear_cross_entropy(const at::Tensor& hidden_TD, const at::Tensor& head_VD,
+                                        const at::Tensor& targets_T);
+
+}  // namespace switchyard
