@@ -48,7 +48,7 @@ class Chunks {
         targets_(targets_T.data_ptr<int64_t>()),
         V_(head_.rows),
         stride_(round_up(V_, 32)),
-        count_(std::clamp<int64_t>(kLogits / stride_ / kBlockRows * kBlockRows, kBlockRows, 1024)),
+        count_(std::min(logits_at_once(V_), round_up(hidden_TD.size(0), kBlockRows))),
         logits_(at::empty({count_, stride_}, at::kFloat)),
         dlogits_(at::zeros({count_, stride_}, hidden_TD.options())) {}
 
@@ -159,6 +159,10 @@ class LinearCrossEntropySum : public torch::autograd::Function<LinearCrossEntrop
 };
 
 }  // namespace
+
+int64_t logits_at_once(int64_t vocabulary) {
+  return std::clamp<int64_t>(kLogits / vocabulary / kBlockRows * kBlockRows, kBlockRows, 1024);
+}
 
 LinearCrossEntropy linear_cross_entropy(const Tensor& hidden_TD, const Tensor& head_VD,
                                         const Tensor& targets_T) {

@@ -21,4 +21,7 @@ struct LinearCrossEntropy {
 LinearCrossEntropy linear_cross_entropy(const at::Tensor& hidden_TD, const at::Tensor& head_VD,
                                         const at::Tensor& targets_T);
 
+/// Tokens whose logits are in memory at once, for a vocabulary of this size.
+int64_t logits_at_once(int64_t vocabulary);
+
 }  // namespace switchyard

@@ -3,10 +3,11 @@
 #include <algorithm>
 
 #include "config/load_config.h"
+#include "loss/linear_cross_entropy.h"
 #include "moe/capacity.h"
 #include "moe/choices_per_token.h"
-#include "moe/dispatcher.h"
 #include "ops/activation.h"
+#include "ops/blocked_gemm.h"
 
 // T tokens of the micro-batch, D model width, F width of a feed-forward layer, V vocabulary,
 // E experts, K experts per token. Names end as the tensors' do in the code that is counted.
@@ -46,7 +47,7 @@ class MicroStep {
             RoutingCase routing)
       : model_(config.model),
         moe_(config.moe),
-        rows_(routed_rows(config, compute, routing)),
+        rows_(routed_rows(config, routing)),
         world_(world_size),
         EP_(config.parallel.expert),
         zero_stage_(config.zero.stage),
@@ -54,6 +55,7 @@ class MicroStep {
         S_(config.data.sequence_length),
         B_(config.train.micro_batch_size),
         w_(compute == at::kFloat ? 4 : 2),
+        blocked_(has_blocked_gemm(compute)),
         K_(choices_per_token(config.moe, Mode::kTrain)),
         gate_(is_gated(parse_ffn(config.model.ffn)) ? 2 : 1),
         is_moe_(config.model.num_hidden_layers) {
@@ -81,7 +83,7 @@ class MicroStep {
   int64_t kv() const { return tokens(model_.num_key_value_heads * model_.head_dim); }
   int64_t of_rows(int64_t rows) const { return rows * model_.hidden_size * w_; }
   int64_t expert_hidden(int64_t factor) const {
-    return rows_.computed * factor * moe_.expert_intermediate_size * w_;
+    return rows_.arrived * factor * moe_.expert_intermediate_size * w_;
   }
   /// The mask of one layer: of each sequence with documents, of all with a window.
   int64_t mask_elements() const {
@@ -110,14 +112,38 @@ class MicroStep {
     }
     ledger_.drop(mask_elements());
     forward_norm();
+    forward_loss();
+  }
+
+  /// Gradients, made some tokens at a time, are what is kept of the loss
+  /// (linear_cross_entropy.cpp); where products are not blocked, all logits.
+  void forward_loss() {
     ledger_.enter("forward of the loss");
-    ledger_.take(tokens(model_.vocab_size));  // logits
-    ledger_.take(logits32());                 // log softmax, which nll_loss keeps
-    ledger_.pass(w_ == 4 ? 0 : logits32());   // logits in float32
-    ledger_.drop(tokens(model_.vocab_size));
+    const int64_t V = model_.vocab_size;
+    if (computes_blocked(model_.hidden_size)) {
+      const int64_t stride = round_up(V, 32);
+      ledger_.take(statistics(1) + h() + 4 * head_elements());
+      ledger_.pass(std::min(logits_at_once(V), round_up(T_, kBlockRows)) * stride * (4 + w_));
+      ledger_.drop(statistics(1) + h());  // of each token; what the head read
+      return;
+    }
+    ledger_.take(tokens(V));                 // logits
+    ledger_.take(logits32());                // log softmax, which nll_loss keeps
+    ledger_.pass(w_ == 4 ? 0 : logits32());  // logits in float32
+    ledger_.drop(tokens(V));
   }
 
   int64_t logits32() const { return statistics(model_.vocab_size); }
+  int64_t head_elements() const { return model_.vocab_size * model_.hidden_size; }
+
+  /// Whether a product over `depth` columns is a blocked one (blocked_rows.h).
+  bool computes_blocked(int64_t depth) const { return blocked_ && (w_ == 4 || depth % 2 == 0); }
+  bool fuses_swiglu(int64_t F) const {
+    return model_.ffn == "swiglu" && computes_blocked(F) && computes_blocked(model_.hidden_size);
+  }
+  bool fuses_attention() const {
+    return !norms_qk() && mask_elements() == 0 && computes_blocked(model_.head_dim);
+  }
 
   /// Keeps its input, which the residual has counted, and one number per token.
   void forward_norm() {
@@ -155,6 +181,11 @@ class MicroStep {
   void forward_attention() {
     const int64_t projected = q() + 2 * kv();
     ledger_.take(projected);
+    if (fuses_attention()) {
+      ledger_.take(attention_output() + h());
+      forward_residual();
+      return;
+    }
     if (norms_qk()) ledger_.take(2 * (q() + kv()) + qk_statistics());  // copies, and their norms
     ledger_.pass(2 * q());                                             // a copy, and it turned
     ledger_.take(q());
@@ -171,23 +202,33 @@ class MicroStep {
     ledger_.take(mask_elements() * w_ + attention_output());
     ledger_.take(h());  // output projection
     if (repeats()) ledger_.drop(projected);
+    forward_residual();
+  }
+
+  void forward_residual() {
     forward_dropout();
     ledger_.take(h());  // the residual's sum
-    ledger_.drop(h());
+    ledger_.drop(h());  // what was added
   }
 
   /// What the activation keeps of a hidden layer, F the width: its input and, for the
   /// product after it, its output.
   int64_t hidden_kept(int64_t F) const {
+    if (fuses_swiglu(F)) return 2 * F;
     if (model_.ffn == "swiglu") return 3 * F;
     if (model_.ffn == "geglu") return 4 * F;  // gelu's output is a factor
     return model_.ffn == "gelu" ? 2 * F : F;  // relu keeps its output alone
   }
 
-  void forward_dense(int64_t F) {
-    ledger_.pass(tokens(gate_ * F + F));
-    ledger_.take(tokens(hidden_kept(F)));
-    ledger_.take(h());
+  void forward_dense(int64_t F) { forward_hidden(tokens(F), F, h()); }
+
+  /// `width` bytes of inner activations, `out` of the result.
+  void forward_hidden(int64_t width, int64_t F, int64_t out) {
+    const int64_t kept = hidden_kept(F) / F * width, all = (gate_ + 1) * width;
+    ledger_.pass(all);
+    ledger_.take(kept);
+    if (fuses_swiglu(F)) ledger_.pass(all - kept + out);
+    ledger_.take(out);
   }
 
   /// Logits and probabilities in float32, ids of the choices, whether they are kept, and
@@ -202,11 +243,11 @@ class MicroStep {
   /// Whether nobody keeps the layer's input as it is: the router has its own copy.
   bool frees_input() const { return w_ == 2 && moe_.shared_experts.num == 0; }
   int64_t order_kept() const {
-    const int64_t map = T_ * K_ + (EP_ == 1 ? rows_.computed : rows_.sent);
-    return 8 * (map + (EP_ == 1 ? 0 : rows_.computed + rows_.arrived));
+    const int64_t map = T_ * K_ + (EP_ == 1 ? rows_.arrived : rows_.sent);
+    return 8 * (map + (EP_ == 1 ? 0 : rows_.arrived + rows_.arrived));
   }
   int64_t exchange_kept() const {
-    return of_rows(rows_.computed) + of_rows(EP_ == 1 ? rows_.computed : rows_.sent) + order_kept();
+    return of_rows(rows_.arrived) + of_rows(EP_ == 1 ? rows_.arrived : rows_.sent) + order_kept();
   }
   int64_t shared_width() const {
     return moe_.shared_experts.num * moe_.shared_experts.intermediate_size;
@@ -214,17 +255,15 @@ class MicroStep {
 
   void forward_moe() {
     ledger_.take(router_kept() + order_kept());
-    if (EP_ > 1) ledger_.pass(of_rows(rows_.sent + rows_.arrived + rows_.computed));
-    ledger_.take(of_rows(rows_.computed));
-    ledger_.pass(expert_hidden(gate_ + 1));
-    ledger_.take(expert_hidden(hidden_kept(1)));
-    ledger_.take(of_rows(rows_.computed));  // the experts' output
+    if (EP_ > 1) ledger_.pass(of_rows(rows_.sent + rows_.arrived + rows_.arrived));
+    ledger_.take(of_rows(rows_.arrived));
+    forward_hidden(expert_hidden(1), moe_.expert_intermediate_size, of_rows(rows_.arrived));
     if (EP_ > 1) {
       ledger_.pass(of_rows(rows_.arrived + rows_.sent));
       ledger_.take(of_rows(rows_.sent));  // the same, back
     }
     ledger_.take(h());
-    if (EP_ > 1) ledger_.drop(of_rows(rows_.computed));
+    if (EP_ > 1) ledger_.drop(of_rows(rows_.arrived));
     if (moe_.shared_experts.num > 0) {
       forward_dense(shared_width());
       if (moe_.shared_experts.gated) ledger_.take(h() + tokens(1));  // gated; both factors stay
@@ -251,12 +290,10 @@ class MicroStep {
       join_gradients();
     }
     ledger_.enter("backward of the embedding");
-    const int64_t embedding = model_.vocab_size * model_.hidden_size;
     const int64_t branch = backward_dropout();
-    ledger_.take(embedding * w_);
+    weight_gradient(head_elements(), world_);
     ledger_.drop(h() + branch + T_ * 8);
-    if (model_.tie_word_embeddings) ledger_.drop(embedding * w_);  // the head's, added
-    arrive(embedding, world_);
+    arrive(head_elements(), world_);
   }
 
   void backward_loss() {
@@ -264,36 +301,48 @@ class MicroStep {
     // The routers' losses come first: a gradient of the probabilities, and one of the logits
     // in place of these.
     ledger_.take(routers() * statistics(moe_.num_experts));
-    ledger_.take(2 * logits32());  // gradients of log softmax and of its input
-    ledger_.drop(2 * logits32());  // log softmax and its gradient
-    if (w_ == 2) {
-      ledger_.take(tokens(model_.vocab_size));
-      ledger_.drop(logits32());
+    if (computes_blocked(model_.hidden_size)) {
+      weight_gradient(head_elements(), world_);
+      ledger_.take(h());
+      ledger_.drop(h() + 4 * head_elements());
+      arrive(head_elements(), world_);
+    } else {
+      ledger_.take(2 * logits32());  // gradients of log softmax and of its input
+      ledger_.drop(2 * logits32());  // log softmax and its gradient
+      if (w_ == 2) {
+        ledger_.take(tokens(model_.vocab_size));
+        ledger_.drop(logits32());
+      }
+      ledger_.take(h() + head_elements() * w_);
+      ledger_.drop(tokens(model_.vocab_size) + h());  // the head's input
+      ledger_.drop(head_elements() * w_);
     }
-    const int64_t head = model_.vocab_size * model_.hidden_size;
-    ledger_.take(h() + head * w_);
-    ledger_.drop(tokens(model_.vocab_size) + h());  // the head's input
-    if (!model_.tie_word_embeddings) arrive(head, world_);
     backward_norm();
   }
 
-  /// A leaf's gradient of `elements`, already alive, is added to the buffer and freed:
-  /// by way of float32, and at ZeRO stage 2 reduced over `ranks` (Open MPI's ring takes
-  /// the leaf and up to two pieces more).
+  /// Whether backward has a gradient of a leaf for itself before it is reduced over `ranks`;
+  /// otherwise it adds to the buffer (weight_gradient.h).
+  bool gives_gradients(int64_t ranks) const { return zero_stage_ >= 2 && ranks > 1; }
+
+  /// The float32 sum of a leaf's gradient, where it is not in the buffer.
+  void weight_gradient(int64_t elements, int64_t ranks) {
+    if (gives_gradients(ranks)) ledger_.take(4 * elements);
+  }
+
+  /// That gradient is rounded to the weight's dtype, widened again, reduced (Open MPI's ring
+  /// takes the leaf and up to two pieces more) and freed.
   void arrive(int64_t elements, int64_t ranks) {
-    int64_t more = w_ == 2 ? 4 * elements : 0;
-    if (zero_stage_ >= 2 && ranks > 1) {
-      const int64_t piece = 4 * elements / ranks;
-      more += piece + 4 * elements + (ranks == 2 ? piece : 2 * piece);
-    }
-    ledger_.pass(more);
-    ledger_.drop(elements * w_);
+    if (!gives_gradients(ranks)) return;
+    const int64_t piece = 4 * elements / ranks;
+    ledger_.pass((w_ == 2 ? 2 * elements : 0) + piece + 4 * elements +
+                 (ranks == 2 ? piece : 2 * piece));
+    ledger_.drop(4 * elements);
   }
 
   /// Takes the place of its output's gradient with that of its input, which it had kept.
   void backward_norm() {
     ledger_.take(h());
-    ledger_.pass(statistics(model_.hidden_size));
+    ledger_.pass(4 * (T_ + 127) / 128 * model_.hidden_size);  // pieces of the weight's gradient
     ledger_.drop(2 * h() + statistics(1));
   }
 
@@ -311,7 +360,8 @@ class MicroStep {
 
   /// y = x W^T: dx and dW for x and dy.
   void backward_linear(int64_t x, int64_t dy, int64_t elements, int64_t ranks) {
-    ledger_.take(x + elements * w_);
+    ledger_.take(x);
+    weight_gradient(elements, ranks);
     ledger_.drop(x + dy);
     arrive(elements, ranks);
   }
@@ -336,25 +386,49 @@ class MicroStep {
 
   /// The product after an activation, whose output relu itself keeps.
   void backward_down(int64_t width, int64_t dy, int64_t elements, int64_t ranks) {
-    ledger_.take(width + elements * w_);
+    ledger_.take(width);
+    weight_gradient(elements, ranks);
     ledger_.drop(dy + (model_.ffn == "relu" ? 0 : width));
     arrive(elements, ranks);
   }
 
+  /// A feed-forward network of `width` bytes, `elements` weights in its down projection.
+  void backward_hidden(int64_t width, int64_t F, int64_t x, int64_t dy, int64_t elements,
+                       int64_t ranks) {
+    if (!fuses_swiglu(F)) {
+      backward_down(width, dy, elements, ranks);
+      backward_activation(width);
+      backward_linear(x, gate_ * width, gate_ * elements, ranks);
+      return;
+    }
+    ledger_.take(3 * width);  // the gradient of gate and up, and the activation anew
+    weight_gradient(3 * elements, ranks);
+    ledger_.take(x);
+    ledger_.drop(3 * width);
+    ledger_.drop(2 * width + x + dy);  // what was kept, and the output's gradient
+    arrive(elements, ranks);
+    arrive(2 * elements, ranks);
+  }
+
   void backward_dense(int64_t F, int64_t branch) {
     const int64_t D = model_.hidden_size;
-    backward_down(tokens(F), branch, D * F, world_);
-    backward_activation(tokens(F));
-    backward_linear(h(), tokens(gate_ * F), gate_ * F * D, world_);
+    backward_hidden(tokens(F), F, h(), branch, D * F, world_);
   }
 
   void backward_attention(int64_t branch) {
     const int64_t D = model_.hidden_size, NH = model_.num_attention_heads * model_.head_dim,
                   MH = model_.num_key_value_heads * model_.head_dim,
                   before_norms = norms_qk() ? q() + kv() + qk_statistics() : 0;
-    ledger_.take(q() + D * NH * w_);
+    ledger_.take(q());
+    weight_gradient(D * NH, world_);
     ledger_.drop(branch);
     arrive(D * NH, world_);
+    if (fuses_attention()) {
+      ledger_.take(q() + 2 * kv());
+      ledger_.drop(q() + attention_output() + q() + 2 * kv());
+      backward_linear(h(), q() + 2 * kv(), (NH + 2 * MH) * D, world_);
+      return;
+    }
     ledger_.take(3 * q());
     ledger_.drop(q() + attention_kept() - before_norms);
     if (kv() != q()) {  // summed over the heads that share them
@@ -371,7 +445,7 @@ class MicroStep {
   void backward_moe(int64_t branch) {
     const int64_t D = model_.hidden_size, F = moe_.expert_intermediate_size,
                   local = moe_.num_experts / EP_, data = world_ / EP_,
-                  back = of_rows(EP_ == 1 ? rows_.computed : rows_.sent);
+                  back = of_rows(EP_ == 1 ? rows_.arrived : rows_.sent);
     const bool shared = moe_.shared_experts.num > 0;
     if (shared) {
       if (moe_.shared_experts.gated) {
@@ -386,15 +460,14 @@ class MicroStep {
     if (EP_ > 1) {
       ledger_.take(of_rows(rows_.arrived));
       ledger_.drop(back);
-      ledger_.take(of_rows(rows_.computed));
+      ledger_.take(of_rows(rows_.arrived));
       ledger_.drop(of_rows(rows_.arrived));
     }
-    backward_down(expert_hidden(1), of_rows(rows_.computed), local * F * D, data);
-    backward_activation(expert_hidden(1));
-    backward_linear(of_rows(rows_.computed), expert_hidden(gate_), local * gate_ * F * D, data);
+    backward_hidden(expert_hidden(1), F, of_rows(rows_.arrived), of_rows(rows_.arrived),
+                    local * F * D, data);
     if (EP_ > 1) {
       ledger_.take(of_rows(rows_.arrived));
-      ledger_.drop(of_rows(rows_.computed));
+      ledger_.drop(of_rows(rows_.arrived));
       ledger_.take(back);
       ledger_.drop(of_rows(rows_.arrived));
     }
@@ -409,13 +482,13 @@ class MicroStep {
     ledger_.pass(2 * statistics(E));
     ledger_.take(statistics(D) + 4 * E * D);
     ledger_.drop(statistics(E) + router_kept());
+    ledger_.drop(4 * E * D);
     if (w_ == 2) {
-      ledger_.take(h() + 2 * E * D);
-      ledger_.drop(statistics(D) + 4 * E * D);
+      ledger_.take(h());
+      ledger_.drop(statistics(D));
     } else {
       ledger_.drop(h());  // the layer's input
     }
-    arrive(E * D, world_);
     join_gradients();
   }
 
@@ -426,14 +499,16 @@ class MicroStep {
   RoutedRows rows_;
   int64_t world_, EP_, zero_stage_;
   bool documents_;
-  int64_t S_, B_, T_ = S_ * B_, w_, K_, gate_;
+  int64_t S_, B_, T_ = S_ * B_, w_;
+  bool blocked_;
+  int64_t K_, gate_;
   std::vector<bool> is_moe_;
   Ledger ledger_;
 };
 
 }  // namespace
 
-RoutedRows routed_rows(const RunConfig& config, at::ScalarType compute, RoutingCase routing) {
+RoutedRows routed_rows(const RunConfig& config, RoutingCase routing) {
   const MoeConfig& moe = config.moe;
   const int64_t S = config.data.sequence_length, B = config.train.micro_batch_size,
                 K = choices_per_token(moe, Mode::kTrain), EP = config.parallel.expert,
@@ -450,8 +525,6 @@ RoutedRows routed_rows(const RunConfig& config, at::ScalarType compute, RoutingC
   rows.arrived = routing == RoutingCase::kBalanced
                      ? rows.sent
                      : EP * std::min(S * B * std::min(K, local), slots * local);
-  // An expert's rows end anywhere in the multiple: in the middle on average.
-  rows.computed = rows.arrived + local * (expert_row_multiple(compute) - 1) / 2;
   return rows;
 }
 

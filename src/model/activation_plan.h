@@ -11,9 +11,8 @@ namespace switchyard {
 
 /// Rows of one MoE layer and one micro-batch, on one rank.
 struct RoutedRows {
-  int64_t sent = 0;      // token copies that this rank's tokens make, after capacity
-  int64_t arrived = 0;   // copies that this rank's experts get
-  int64_t computed = 0;  // of the same, filled up to the experts' multiple (dispatcher.cpp)
+  int64_t sent = 0;     // token copies that this rank's tokens make, after capacity
+  int64_t arrived = 0;  // copies that this rank's experts get
 };
 
 /// Where the routing sends tokens: evenly to all experts, or as many as can be to this
@@ -22,7 +21,7 @@ struct RoutedRows {
 enum class RoutingCase { kBalanced, kWorst };
 
 /// Of a config whose autos are resolved.
-RoutedRows routed_rows(const RunConfig& config, at::ScalarType compute, RoutingCase routing);
+RoutedRows routed_rows(const RunConfig& config, RoutingCase routing);
 
 /// Bytes of tensors that live on one rank while one micro-batch goes forward and backward,
 /// parameters, gradient buffers and optimizer left out.

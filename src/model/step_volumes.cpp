@@ -42,7 +42,7 @@ StepVolumes planned_volumes(const RunConfig& config, at::ScalarType compute, int
   const auto layers =
       static_cast<int64_t>(moe_layer_indices(config.moe, config.model.num_hidden_layers).size());
   // Balanced, a rank sends what it gets; one that gets all copies has the others' to itself.
-  const int64_t arrived = routed_rows(config, compute, routing).arrived;
+  const int64_t arrived = routed_rows(config, routing).arrived;
   StepVolumes volumes =
       exchange_volumes(config, compute, layers * batches * (arrived * (EP - 1) / EP));
   if (counts_first(config, batches)) {

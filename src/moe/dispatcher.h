@@ -11,24 +11,19 @@
 namespace switchyard {
 
 // T tokens on this rank, K experts per token, D model width, S token copies sent,
-// A token copies received, R rows for this rank's experts (A, and padding), P ranks
+// R token copies received, the rows of this rank's experts, P ranks
 // of the expert group, L experts on each.
 
 /// Where token copies went, so that `combine` can bring them back.
 struct Dispatched {
   at::Tensor rows_RD;              // (R, D) sorted by local expert, then sender, then token
-  std::vector<int64_t> rows_L;     // rows of each local expert, padding (zero rows) included
+  std::vector<int64_t> rows_L;     // rows of each local expert
   RowMap map;                      // pairs <-> send buffer
   std::vector<int64_t> send_rows;  // to each rank of the expert group
   std::vector<int64_t> recv_rows;  // from each
-  at::Tensor
-      to_expert_order_R;  // (R) int64: arrived row of each row, -1 padding; undefined with one rank
-  at::Tensor to_arrival_order_A;  // (A) int64: the inverse
+  at::Tensor to_expert_order_R;    // (R) int64: arrived row of each; undefined with one rank
+  at::Tensor to_arrival_order_R;   // (R) int64: the inverse
 };
-
-/// Experts compute on multiples of this many rows, filled up with zeros: oneDNN
-/// prepares, and keeps, a bfloat16 kernel for every shape that it meets.
-int64_t expert_row_multiple(at::ScalarType dtype);
 
 /// Sends token copies to the ranks of their experts and the results back: the
 /// two all-to-alls of expert parallelism. Stateless but for its group.
@@ -49,7 +44,7 @@ class Dispatcher {
                       const at::Tensor& kept_TK) const;
 
   /// Sends a number along with each pair: ids_TK (T, K) int64, of the pairs that
-  /// `dispatch` sent, arrive as (R) int64 in the order of rows_RD, -1 for padding.
+  /// `dispatch` sent, arrive as (R) int64 in the order of rows_RD.
   /// Collective over the group.
   at::Tensor send_ids(const at::Tensor& ids_TK, const Dispatched& sent) const;
 
@@ -60,8 +55,7 @@ class Dispatcher {
                      const at::Tensor& value_scale_TK = {}) const;
 
  private:
-  void exchange_counts(const std::vector<int64_t>& rows_E, int64_t multiple,
-                       Dispatched& sent) const;
+  void exchange_counts(const std::vector<int64_t>& rows_E, Dispatched& sent) const;
 
   Communicator& group_;
   int64_t num_experts_;

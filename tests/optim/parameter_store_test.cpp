@@ -173,7 +173,7 @@ TEST(ParameterStoreTest, FrozenPartsStayWhileTheRestMoves) {
     EXPECT_TRUE(model.qkv.requires_grad());
     for (ParameterStore::Buffer& buffer : model.store.buffers()) buffer.gradients.fill_(1);
     AdamW{}.update(model.store, /*step=*/1, /*lr=*/0.1, /*gradient_scale=*/1);
-    model.store.publish_weights();
+    model.store.gather_weights();
     for (const PlacedPart& placed : model.store.parts()) {
       const bool stays = at::equal(model.store.weight_of(placed),
                                    start.store.weight_of(start.named(placed.part.name)));
@@ -200,7 +200,7 @@ TEST(ParameterStoreTest, AModelWithoutExpertsHasAnEmptyBufferForThem) {
   store.allocate(mesh, options_of(at::kBFloat16));
   EXPECT_EQ(store.buffer(kExpert).weights.numel(), 0);
   AdamW{}.update(store, 1, 0.1, 1);
-  store.publish_weights();
+  store.gather_weights();
   EXPECT_EQ(store.local_elements(kExpert), 0);
 }
 
