@@ -1,3 +1,5 @@
+#include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <new>
 #include <string_view>
@@ -8,7 +10,9 @@
 #include "cli/command.h"
 #include "distributed/runtime.h"
 
-int main(int argc, char** argv) {
+namespace {
+
+switchyard::ExitCode run(int argc, char** argv) {
   switchyard::keep_freed_memory();
   // Before MPI starts: a scheduler may ask a run to stop at any moment.
   if (argc > 1 && std::string_view(argv[1]) == "train") switchyard::catch_stop_signals();
@@ -25,4 +29,13 @@ int main(int argc, char** argv) {
   } catch (const std::exception& error) {  // ours: a bug
     runtime.abort_job(error.what(), switchyard::kExitBug);
   }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const switchyard::ExitCode exit_code = run(argc, argv);
+  // Not by return: LibTorch would take its table of operators apart for a tenth of a second.
+  std::fflush(nullptr);
+  std::quick_exit(exit_code);
 }

@@ -44,7 +44,7 @@ FileFault fault_of_environment() {
   try {
     const FileFault fault = parse_file_fault(text);
     if (fault.rank >= 0 && fault.rank != own_rank()) return {};
-    if (fault.deed == Deed::kCount) std::atexit(write_count);
+    if (fault.deed == Deed::kCount) std::at_quick_exit(write_count);
     return fault;
   } catch (const std::exception& error) {
     fprintf(stderr, "SWITCHYARD_FILE_FAULT=%s: %s\n", text, error.what());

@@ -51,7 +51,7 @@ def random_texts(count=300):
         yield text
 
 
-def python_sources(most=60):
+def python_sources(most=15):
     folder = pathlib.Path(sysconfig.get_path("stdlib"))
     for path in sorted(folder.glob("*.py"))[:most]:
         yield path.read_text(encoding="utf-8")

@@ -86,12 +86,12 @@ def test_trained_8k_on_whole_novels_and_chapters(texts, english, tmp_path):
 
 @pytest.mark.parametrize("name", PRE_TOKENIZERS)
 def test_pre_tokenizer(name, texts, tmp_path):
-    texts = texts[:500]
+    texts = texts[:400]
     assert_parity(train(texts, PRE_TOKENIZERS[name]), texts, tmp_path)
 
 
 def test_ignore_merges_takes_whole_words(texts, tmp_path):
-    texts = texts[:500]
+    texts = texts[:400]
     tokenizer = train(texts, PRE_TOKENIZERS["llama3"])
     saved = json.loads(tokenizer.to_str())
     assert saved["model"]["type"] == "BPE"
@@ -117,7 +117,7 @@ def test_merges_as_strings(texts, tmp_path):
 
 @pytest.mark.parametrize("normalizer", [normalizers.NFC(), normalizers.Sequence([normalizers.NFC()])])
 def test_nfc(normalizer, texts, tmp_path):
-    texts = texts[:500]
+    texts = texts[:400]
     pre_tokenizer = pre_tokenizers.Sequence([split(QWEN_2), byte_level(use_regex=False)])
     assert_parity(train(texts, pre_tokenizer, normalizer), texts, tmp_path)
 

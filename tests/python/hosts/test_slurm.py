@@ -102,8 +102,39 @@ def slurm(tmp_path_factory):
     shutil.rmtree(folder)
 
 
-def test_a_time_limit_saves_and_the_run_comes_back(slurm, data, tmp_path):
-    """On two nodes, one rank each. The signal is the one that --signal=B:USR1@120 sends."""
+def stand_in(folder, codes):
+    """A program that ends with one code after the other."""
+    program = folder / "program"
+    program.write_text(f"""#!/bin/bash
+[ "${{OMPI_COMM_WORLD_RANK:-0}}" = 0 ] || exit 0
+codes=({" ".join(map(str, codes))})
+n=$(cat {folder}/tries 2>/dev/null || echo 0)
+echo $((n + 1)) > {folder}/tries
+exit ${{codes[$n]}}
+""")
+    program.chmod(0o755)
+    return program
+
+
+# The codes of a job's tries; how many there are, and how it ends. The limit is one failure
+# in a row: a failure, a stop that forgets it, another, and one too many.
+DECISIONS = {(75, 85, 4, 75, 0): (4, "FAILED"), (2, 0): (1, "FAILED"), (86, 0): (1, "FAILED")}
+
+
+@pytest.fixture(scope="module")
+def deciding(slurm, tmp_path_factory):
+    """{codes: (folder, number)} of jobs in the queue, all at once: it takes Slurm 6 seconds to bring one back."""
+    jobs = {}
+    for codes in DECISIONS:
+        folder = tmp_path_factory.mktemp("deciding")
+        jobs[codes] = folder, slurm.submit(
+            folder / "log", "run.yaml", options=["--ntasks-per-node=1"], MAX_FAILURES="1",
+            SWITCHYARD_PROGRAM=str(stand_in(folder, codes)))
+    return jobs
+
+
+def test_a_time_limit_saves_and_the_run_comes_back(slurm, deciding, data, tmp_path):
+    """On two nodes, one rank each, beside the jobs `deciding`. The signal is the one that --signal=B:USR1@120 sends."""
     log = tmp_path / "log"
     number = slurm.submit(log, *training(tmp_path, "run", data, train__steps=20, parallel__expert=2,
                                          train__check_replicas_interval=0)[1:],
@@ -120,33 +151,14 @@ def test_a_time_limit_saves_and_the_run_comes_back(slurm, data, tmp_path):
     assert hosts == {"host-0", "host-1"}
 
 
-def stand_in(tmp_path, codes):
-    """A program that ends with one code after the other."""
-    program = tmp_path / "program"
-    program.write_text(f"""#!/bin/bash
-[ "${{OMPI_COMM_WORLD_RANK:-0}}" = 0 ] || exit 0
-codes=({" ".join(map(str, codes))})
-n=$(cat {tmp_path}/tries 2>/dev/null || echo 0)
-echo $((n + 1)) > {tmp_path}/tries
-exit ${{codes[$n]}}
-""")
-    program.chmod(0o755)
-    return program
-
-
-@pytest.mark.parametrize("codes, tries, state", [
-    # The limit is one in a row: a failure, a stop that forgets it, another, and one too many.
-    ([75, 85, 4, 75, 0], 4, "FAILED"),
-    ([2, 0], 1, "FAILED"),
-    ([86, 0], 1, "FAILED"),
-])
-def test_the_exit_code_decides(slurm, codes, tries, state, tmp_path):
-    number = slurm.submit(tmp_path / "log", "run.yaml", options=["--ntasks-per-node=1"], MAX_FAILURES="1",
-                          SWITCHYARD_PROGRAM=str(stand_in(tmp_path, codes)))
+@pytest.mark.parametrize("codes", DECISIONS)
+def test_the_exit_code_decides(slurm, deciding, codes):
+    folder, number = deciding[codes]
+    tries, state = DECISIONS[codes]
     job = slurm.end_of(number)
-    text = (tmp_path / "log").read_text()
-    assert (job["JobState"], int((tmp_path / "tries").read_text())) == (state, tries), (job, text)
-    assert job["ExitCode"] == f"{codes[tries - 1]}:0" and not list(slurm.folder.glob(".switchyard-*"))
+    text = (folder / "log").read_text()
+    assert (job["JobState"], int((folder / "tries").read_text())) == (state, tries), (job, text)
+    assert job["ExitCode"] == f"{codes[tries - 1]}:0" and not list(slurm.folder.glob(f".switchyard-{number}.*"))
 
 
 SRUN = "srun --mpi=pmix --kill-on-bad-exit=1"
