@@ -1,6 +1,7 @@
 #include "ops/causal_attention.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include "support/tensors.h"
@@ -72,6 +73,23 @@ TEST(CausalAttentionTest, LargeScoresDoNotOverflow) {
   y.sum().backward();
   EXPECT_TRUE(y.isfinite().all().item<bool>());
   EXPECT_TRUE(qkv.grad().isfinite().all().item<bool>());
+}
+
+TEST(CausalAttentionTest, ThreadsChangeNothing) {
+  const int threads = at::get_num_threads();
+  const RotaryTable table = rotary_table(0, 150, at::ones({2}, at::kDouble));
+  std::vector<Tensor> results;
+  for (const int count : {1, 3}) {
+    at::set_num_threads(count);
+    Tensor qkv = normal_tensor({2, 150, 32}, "qkv", at::kFloat).set_requires_grad(true);
+    const Tensor y = causal_attention(qkv, table, {4, 2, 4});
+    y.sum().backward();
+    results.push_back(y.detach());
+    results.push_back(qkv.grad());
+  }
+  at::set_num_threads(threads);
+  EXPECT_TRUE(same(results[0], results[2]));
+  EXPECT_TRUE(same(results[1], results[3]));
 }
 
 TEST(CausalAttentionTest, ASequenceDoesNotDependOnTheOthers) {

@@ -1,6 +1,7 @@
 #include "ops/swiglu_experts.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include "support/tensors.h"
@@ -85,6 +86,24 @@ TEST(SwiGluExpertsTest, GradientsOfWeightsAreAddedInPlace) {
   EXPECT_EQ(in.grad().scalar_type(), at::kFloat);
   EXPECT_TRUE(same(in.grad()[1], at::zeros({12, 8}, at::kFloat)));
   EXPECT_GT(down.grad()[2].abs().min().item<float>(), 0);
+}
+
+TEST(SwiGluExpertsTest, ThreadsChangeNothing) {
+  const int threads = at::get_num_threads();
+  const std::vector<int64_t> rows_E = {300, 2, 1100};
+  std::vector<Tensor> results;
+  for (const int count : {1, 3}) {
+    at::set_num_threads(count);
+    Tensor x = normal_tensor({1402, 16}, "x", at::kFloat).set_requires_grad(true);
+    Tensor in = normal_tensor({3, 264, 16}, "in", at::kFloat).set_requires_grad(true);
+    Tensor down = normal_tensor({3, 16, 132}, "down", at::kFloat).set_requires_grad(true);
+    const Tensor y = swiglu_experts(x, in, down, rows_E);
+    y.sum().backward();
+    for (const Tensor& result : {y.detach(), x.grad(), in.grad(), down.grad()})
+      results.push_back(result);
+  }
+  at::set_num_threads(threads);
+  for (size_t i = 0; i < 4; ++i) EXPECT_TRUE(same(results[i], results[i + 4])) << i;
 }
 
 TEST(SwiGluExpertsTest, AnotherLayoutDtypeOrOddWidthIsComposedByTheCaller) {
