@@ -29,9 +29,10 @@ RunConfig balanced_routing(RunConfig config);
 ///   phases           share of the step of each part (phase_clock.h) on rank 0, over a few
 ///                    steps of their own; sum 1
 ///   comm_share       of the step: in collectives, waiting included; exchange_share: all-to-alls
-///   wire_bytes       per step, all ranks together: exchange as counted, exchange_expected
-///                    = choices that leave their rank x width x element, 4 times; reduction and
-///                    gather as planned (step_volumes.h)
+///   wire_bytes       per step, all ranks together: exchange as counted, with the counts that
+///                    announce the rows; exchange_expected, the rows alone: choices that leave
+///                    their rank x width x element, 4 times; reduction and gather as planned
+///                    (step_volumes.h)
 ///   max_load         fullest expert / mean, the mean over MoE layers; dropped: share of choices
 ///
 /// Collective over all ranks. Throws ConfigError without a vocabulary size.

@@ -230,10 +230,9 @@ Command add_bench(CLI::App& app) {
   command->add_flag("--json", flags->json, "One JSON object on stdout");
   command->footer(
       "Comparisons run in turn (A B A B) from barrier to barrier; medians are over quiet rounds "
-      "where there are 5, slowest and fastest beside them. Pin the program, or leave the machine "
-      "alone.\n"
-      "Example: switchyard bench gemm --threads 2\n"
-      "Example: mpirun -n 2 switchyard bench all-to-all\n"
+      "where there are 5, slowest and fastest beside them. all-to-all needs mpirun. Leave the "
+      "machine alone meanwhile.\n"
+      "Example: switchyard bench gemm --config configs/bench/w1.yaml --set parallel.expert=1\n"
       "Example: mpirun -n 2 switchyard bench step --config configs/bench/w1.yaml --json");
   return {command, [flags](const Runtime& runtime) { return run_bench(*flags, runtime); }};
 }
