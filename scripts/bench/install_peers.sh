@@ -14,11 +14,12 @@ source "$(dirname "$0")/../lib.sh"
 venv=.venv-peers
 lists=(third_party/requirements.txt third_party/requirements-peers.txt)
 
-if ! dpkg-query --show libtcmalloc-minimal4 > /dev/null 2>&1; then
+packages=(libtcmalloc-minimal4 python3-dev) # DeepSpeed compiles against it
+if ! dpkg-query --show "${packages[@]}" > /dev/null 2>&1; then
   apt=(env DEBIAN_FRONTEND=noninteractive apt-get --quiet --yes)
   [ "$(id -u)" -eq 0 ] || apt=(sudo "${apt[@]}")
   "${apt[@]}" update
-  "${apt[@]}" install --no-install-recommends libtcmalloc-minimal4
+  "${apt[@]}" install --no-install-recommends "${packages[@]}"
 fi
 
 wanted=$(cat "${lists[@]}")
@@ -31,6 +32,10 @@ if [ "$(cat $venv/installed 2> /dev/null)" != "$wanted" ]; then
     --requirement third_party/requirements-peers.txt --constraint third_party/requirements.txt
   # A folder of its own: it wants a triton that must not stand beside PyTorch for the CPU.
   "${pip[@]}" --no-deps --target $venv/torchtitan torchtitan==0.3.0 spmd_types==0.2.3 triton==3.9.0
+  # DeepSpeed compiles these at its first step, which would time out.
+  DS_ACCELERATOR=cpu $venv/bin/python -c 'from deepspeed.accelerator import get_accelerator
+for op in ("ShareMemCommBuilder", "CPUAdamBuilder"):
+    get_accelerator().create_op_builder(op).load()'
   printf '%s\n' "$wanted" > $venv/installed
 fi
 
