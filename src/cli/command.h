@@ -25,6 +25,7 @@ struct Command {
 ExitCode run_command(int argc, char** argv, const Runtime& runtime);
 
 // One per file of this folder: declares the flags and returns what to run.
+Command add_bench(CLI::App& app);
 Command add_completion(CLI::App& app);
 Command add_diff(CLI::App& app);
 Command add_eval(CLI::App& app);

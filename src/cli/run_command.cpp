@@ -29,6 +29,7 @@ std::vector<Command> add_commands(CLI::App& app) {
         {add_report(app), add_eval(app), add_generate(app), add_inspect(app), add_probe(app)});
   group("Make a model of another", {add_upcycle(app), add_import(app), add_export(app)});
   group("Look after checkpoints", {add_verify(app), add_diff(app), add_gc(app)});
+  group("Measure", {add_bench(app)});
   group("Shell", {add_completion(app)});
   group(/*not listed*/ "", {add_parity_worker(app), add_man(app)});
   return all;

@@ -8,6 +8,7 @@
 #include "ops/dropout.h"
 #include "ops/embedding.h"
 #include "ops/linear.h"
+#include "ops/region.h"
 #include "ops/rms_norm.h"
 
 // B sequences, S positions, T = B * S tokens, D model width, V vocabulary.
@@ -55,15 +56,18 @@ DecoderOutput Decoder::forward(const DecoderInput& input, KvCache* cache) const 
   TokenContext context = token_context(input, cache);
 
   DecoderOutput output;
+  Region part("embedding");
   Tensor h_BSD = dropout(embed_tokens(embedding_VD_, input.tokens_BS), "embedding", 0, context);
   for (size_t l = 0; l < layers_.size(); ++l) {
     const Layer& layer = layers_[l];
     const auto index = static_cast<int64_t>(l);
+    part.next("attention");
     const Tensor normed_BSD = rms_norm(h_BSD, layer.input_norm, config_.rms_norm_eps);
     LayerCache* layer_cache = cache != nullptr ? &cache->layers[l] : nullptr;
     h_BSD = h_BSD + dropout(layer.attention.forward(normed_BSD, attention, layer_cache),
                             "attention", index, context);
 
+    part.next("feed_forward");
     const Tensor x_TD =
         rms_norm(h_BSD, layer.post_attention_norm, config_.rms_norm_eps).view({-1, D});
     Tensor y_TD;
@@ -78,6 +82,7 @@ DecoderOutput Decoder::forward(const DecoderInput& input, KvCache* cache) const 
     }
     h_BSD = h_BSD + dropout(y_TD.view(h_BSD.sizes()), "feed_forward", index, context);
   }
+  part.next("head_loss");
   output.hidden_TD = rms_norm(h_BSD, norm_D_, config_.rms_norm_eps).view({-1, D});
   if (cache != nullptr) {
     cache->length += input.tokens_BS.size(1);

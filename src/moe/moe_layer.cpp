@@ -6,6 +6,7 @@
 
 #include "moe/drop_tokens.h"
 #include "ops/dropout.h"
+#include "ops/region.h"
 
 // T tokens on this rank, D model width, E experts, K experts per token, G routing
 // groups, R token copies that this rank's experts received.
@@ -134,19 +135,25 @@ MoeLayer::MoeLayer(ParameterStore& store, const std::string& prefix, const Model
 }
 
 MoeOutput MoeLayer::forward(const Tensor& x_TD, const TokenContext& context) const {
+  Region part("router");
   Routing routing = router_->route(x_TD, router_tensors_, context);
   if (context.valid_T.defined()) routing.kept_TK.logical_and_(context.valid_T.unsqueeze(1));
   const RoutingCounts counts = count_choices(routing, context, config_.num_experts);
   const Tensor chosen_TK = at::where(routing.kept_TK, routing.experts_TK, -1);
   drop_tokens(routing, config_, layer_, context);
+  part.next("dispatch");
   const Dispatched sent =
       dispatcher_.dispatch(x_TD, routing.experts_TK, routing.kept_TK);  // all-to-all, there
+  part.next("experts");
   const Tensor y_RD = expert_output(sent, context);
+  part.next("router");
   RouterRecord record = make_record(routing, counts, context);
   record.chosen_TK = chosen_TK;
   record.balance_coef_N = balance_coef_N_;
+  part.next("combine");
   Tensor y_TD = dispatcher_.combine(y_RD, sent, record.weights_TK,
                                     routing.value_scale_TK);  // all-to-all, back
+  part.next("shared_experts");
   if (shared_) y_TD = y_TD + shared_output(x_TD, routing.shared_T);
   return {y_TD, std::move(record)};
 }

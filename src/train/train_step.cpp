@@ -12,6 +12,7 @@
 #include "loss/cross_entropy.h"
 #include "loss/linear_cross_entropy.h"
 #include "moe/router_objective.h"
+#include "ops/region.h"
 #include "optim/schedule.h"
 
 // B sequences of S tokens in a micro-batch, T = B * S, L MoE layers, E experts.
@@ -215,6 +216,7 @@ StepReport compute_gradients(Session& session, const std::vector<MicroBatch>& ba
   const RunConfig& config = session.config();
   const double step_tokens =
       static_cast<double>(config.train.global_batch_size * config.data.sequence_length);
+  Region part("optimizer");
   session.store().zero_gradients();
 
   Sums sums;
@@ -229,9 +231,11 @@ StepReport compute_gradients(Session& session, const std::vector<MicroBatch>& ba
       const Span span(report.phases.forward_ms);
       const FlightRecord::Phase phase(session.record(), "forward");
       const DecoderOutput output = session.decoder().forward(batch.input);
+      part.next("head_loss");
       const LinearCrossEntropy cross_entropy =
           linear_cross_entropy(output.hidden_TD, session.decoder().head(), batch.targets_T);
       const Tensor loss = cross_entropy.sum / step_tokens;
+      part.next("router");
       fill_balance_counts(session, output.routers, counts);
       const RouterLosses router = router_losses(output.routers, config.moe, counts, step_tokens);
       objective = loss + router.objective;
@@ -249,8 +253,10 @@ StepReport compute_gradients(Session& session, const std::vector<MicroBatch>& ba
     }
     const Span span(report.phases.backward_ms);
     const FlightRecord::Phase phase(session.record(), "backward");
+    part.next("backward");
     torch::autograd::backward({objective}, {});
   }
+  part.next("reduction");
 
   const FlightRecord::Phase phase(session.record(), "reduce");
   break_gradients(session, sums.loss);
@@ -269,6 +275,7 @@ namespace {
 void apply_update(Session& session, StepReport& report) {
   const Span span(report.phases.optimizer_ms);
   const FlightRecord::Phase phase(session.record(), "optimizer");
+  const Region part("optimizer");
   const RunConfig& config = session.config();
   Progress& progress = session.progress();
   const double scale = clip_coefficient(report.norms.total, config.optim.grad_clip);

@@ -24,7 +24,7 @@ def examples(text):
 
 def test_the_commands_are_in_groups():
     assert {"prepare", "plan", "train", "parity", "eval", "generate", "inspect", "probe", "upcycle", "import", "export",
-            "verify", "diff", "gc", "completion"} <= set(COMMANDS)
+            "verify", "diff", "gc", "bench", "completion"} <= set(COMMANDS)
     assert "parity-worker" not in HELP and "Subcommands" not in HELP
     groups = re.findall(r"^([A-Z].*):$", HELP, re.MULTILINE)
     assert groups[:2] == ["Train", "Look at a model"] and groups[-2:] == ["Options", "Examples"]
