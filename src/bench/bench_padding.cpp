@@ -7,7 +7,6 @@
 #include <cmath>
 
 #include "distributed/solo_communicator.h"
-#include "moe/dispatcher.h"
 #include "moe/experts.h"
 #include "ops/permute.h"
 
@@ -67,14 +66,6 @@ class Padding {
     };
     in_EDF_ = leaf({layer.experts, layer.hidden, 2 * layer.width});
     down_EFD_ = leaf({layer.experts, layer.width, layer.hidden});
-    multiple_ = expert_row_multiple(dtype);
-  }
-
-  /// Rows of each expert, up to a multiple of what `rows` says.
-  std::vector<int64_t> filled(const std::vector<int64_t>& rows_E) const {
-    std::vector<int64_t> space_E = rows_E;
-    for (int64_t& rows : space_E) rows = (rows + multiple_ - 1) / multiple_ * multiple_;
-    return space_E;
   }
 
   std::vector<int64_t> rows_E() const {
@@ -108,7 +99,6 @@ class Padding {
   ParameterStore store_;
   Experts experts_;
   Tensor experts_TK_, weights_TK_, x_TD_, dy_TD_, in_EDF_, down_EFD_;
-  int64_t multiple_ = 1;
 };
 
 std::string capacity_name(double factor) {
@@ -125,13 +115,13 @@ nlohmann::json bench_padding(Communicator& world, const LayerCase& layer, at::Sc
   const std::vector<int64_t> rows_E = padding.rows_E();
   const int64_t fullest = *std::ranges::max_element(rows_E);
   std::vector<std::string> names = {"dropless"};
-  std::vector<Placement> placements = {place(padding.experts_TK(), padding.filled(rows_E))};
+  std::vector<Placement> placements = {place(padding.experts_TK(), rows_E)};
   std::vector<bool> batched = {false};
   const auto add = [&](const std::string& name, int64_t rows) {
     for (const bool in_one : {true, false}) {
       const std::vector<int64_t> space_E(layer.experts, rows);
       names.push_back(in_one ? name : name + "_grouped");
-      placements.push_back(place(padding.experts_TK(), in_one ? space_E : padding.filled(space_E)));
+      placements.push_back(place(padding.experts_TK(), space_E));
       batched.push_back(in_one);
     }
   };
