@@ -15,12 +15,11 @@ int64_t reduction_buffers(int64_t elements, int64_t ranks, int64_t zero_stage) {
   return 4 * part * ((ranks == 2 ? 2 : 3) * ranks + 1);
 }
 
-/// glibc gives the end of its heap back once more than the trim threshold is free there: twice
-/// the largest block that was freed, of which M_MMAP_THRESHOLD_MAX, 32 MiB, is the most. A
-/// step frees all that is transient.
-int64_t kept_by_glibc(int64_t transient) {
-  constexpr int64_t kMostTrimThreshold = 2 * (int64_t{32} << 20);
-  return std::min(transient, kMostTrimThreshold);
+/// Freed memory stays with the process (base/heap.h), and blocks of other sizes leave holes in
+/// it: about as much as was alive, up to 64 MiB, as runs were measured (docs/plan.md).
+int64_t holes_between_blocks(int64_t transient) {
+  constexpr int64_t kMost = int64_t{64} << 20;
+  return std::min(transient, kMost);
 }
 
 int64_t largest_tensor(const ModelConfig& model, const MoeConfig& moe) {
@@ -52,7 +51,7 @@ MemoryPlan plan_memory(const RunConfig& config, at::ScalarType compute, int64_t 
   const bool copies = checkpoint.async && checkpoint.interval > 0 &&
                       checkpoint.interval < config.train.steps;  // the last save makes no copy
   if (copies) plan.checkpoint = 12 * (size.total_parameters() + world_size - 1) / world_size;
-  plan.allocator = kept_by_glibc(plan.transient());
+  plan.allocator = holes_between_blocks(plan.transient());
   return plan;
 }
 

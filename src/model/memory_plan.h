@@ -25,7 +25,7 @@ struct MemoryPlan {
   int64_t reduction = 0;   // buffers of MPI while the step's gradients are summed, after that
   int64_t start = 0;       // the largest tensor in float32, while the first weights are drawn
   int64_t checkpoint = 0;  // a saved state's copy, which is kept for the next
-  int64_t allocator = 0;   // freed blocks that the C library keeps at the end of its heap
+  int64_t allocator = 0;   // holes between blocks that were freed
   int64_t program = 0;     // what the process takes without all this; 0: not known
 
   /// Of the step: activations and reductions are never alive together.

@@ -191,7 +191,9 @@ void break_weights(Session& session) {
     return store.weight_of(*std::find_if(parts.begin(), parts.end(), ends)).flatten()[0];
   };
   if (failpoint("weight.nan")) first_of("model.norm.weight").fill_(kNan);
-  if (failpoint("weight.flip")) *static_cast<uint8_t*>(first_of("norm.weight").data_ptr()) ^= 1;
+  if (failpoint("weight.flip")) {  // of the second byte: updates would round the lowest bit away
+    static_cast<uint8_t*>(first_of("norm.weight").data_ptr())[1] ^= 1;
+  }
   if (failpoint("expert_weight.nan")) store.buffer(ParameterKind::kExpert).weights[0].fill_(kNan);
   if (failpoint("router_weight.inf")) first_of(".mlp.gate.weight").fill_(kInfinity);
 }
