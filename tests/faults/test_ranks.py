@@ -43,7 +43,8 @@ def test_a_slow_rank_is_named_and_nobody_is_killed(ranks, start):
                 train__log_interval=5, checkpoint__interval=0, watchdog__timeout_seconds=5)
     assert job.end() == 0, job.text()
     warning = [x for x in job.text().splitlines() if "is slow" in x]
-    assert len(warning) == 1 and f"rank {ranks - 1} " in warning[0], job.text()
+    # Others may be slow, too, and are then named: more ranks than cores, and another test beside them.
+    assert len([line for line in warning if f"rank {ranks - 1} is slow" in line]) == 1, job.text()
 
 
 @pytest.mark.parametrize("ranks, settings, message", [
