@@ -168,7 +168,7 @@ json bench_step(const Runtime& runtime, const RunConfig& config, const StepBench
                               (bench.balanced ? "+balanced" : "")},
               {"workload", config.run.name},
               {"precision", dtype == at::kFloat ? "fp32" : "bf16"},
-              {"matmul", "mkl"},
+              {"matmul", "brgemm"},
               {"malloc", allocator_name()},
               {"steps", times.rounds()},
               {"quiet", times.quiet()},

@@ -116,7 +116,7 @@ std::string step_text(const json& row) {
   const json& wire = row.at("wire_bytes");
   lines += text(
       "\nbytes on the wire per step, all ranks: exchange %.1f MB (expected %.1f), "
-      "reduction %.1f MB, gather %.1f MB\n",
+      "as planned: reduction %.1f MB, gather %.1f MB\n",
       number(wire, "exchange") / 1e6, number(wire, "exchange_expected") / 1e6,
       number(wire, "reduction") / 1e6, number(wire, "gather") / 1e6);
   lines += text("in collectives %.1f %% of the step, in all-to-alls %.1f %%\n",

@@ -76,13 +76,8 @@ class Chunks {
       panel.reshape(head_.columns, columns);
       panel.pack_transposed(head_.rows_from(first, columns));
     };
-    const auto store = [&](const Tile& tile) {
-      for (int64_t r = 0; r < tile.rows; ++r) {
-        std::copy_n(tile.at(r), tile.columns,
-                    logits + (tile.row + r) * stride_ + tile.panel * kPanelColumns);
-      }
-    };
-    for_each_tile(hidden_.rows_from(t, rows), {rows}, panels_of(V_), pack, store);
+    for_each_tile(hidden_.rows_from(t, rows), {rows}, panels_of(V_), pack,
+                  rounded_into(logits, stride_));
   }
 
   void fill_losses(int64_t t, int64_t rows, float* losses) {
@@ -108,17 +103,9 @@ class Chunks {
       panel.reshape(V_, columns);
       panel.pack(head_.columns_from(first, columns));
     };
-    const auto store = [&](const Tile& tile) {
-      for (int64_t r = 0; r < tile.rows; ++r) {
-        scalar_t* row = dhidden + (tile.row + r) * D + tile.panel * kPanelColumns;
-        const float* sums = tile.at(r);
-#pragma omp simd
-        for (int64_t c = 0; c < tile.columns; ++c) store_rounded(row + c, sums[c]);
-      }
-    };
     // Up to `stride_` columns, the last of which are zero, as the panel's rows are.
     const MatrixRef<scalar_t> dlogits{dlogits_.data_ptr<scalar_t>(), rows, stride_, stride_};
-    for_each_tile(dlogits, {rows}, panels_of(D), pack, store);
+    for_each_tile(dlogits, {rows}, panels_of(D), pack, rounded_into(dhidden, D));
   }
 
   MatrixRef<scalar_t> hidden_, head_;
@@ -170,6 +157,13 @@ LinearCrossEntropy linear_cross_entropy(const Tensor& hidden_TD, const Tensor& h
                   targets_T.dim() == 1 && targets_T.size(0) == hidden_TD.size(0),
               "linear_cross_entropy: hidden_TD ", hidden_TD.sizes(), ", head_VD ", head_VD.sizes(),
               ", targets_T ", targets_T.sizes());
+  TORCH_CHECK(
+      hidden_TD.scalar_type() == head_VD.scalar_type() && head_VD.is_contiguous() &&
+          (((targets_T >= 0) & (targets_T < head_VD.size(0))) | (targets_T == kIgnoredTarget))
+              .all()
+              .item<bool>(),
+      "linear_cross_entropy: ", hidden_TD.dtype(), " hidden states, ", head_VD.dtype(),
+      " head, or a target that is not in the vocabulary of ", head_VD.size(0));
   const Tensor hidden = hidden_TD.contiguous();
   if (!has_blocked_gemm(hidden.scalar_type()) || hidden.size(1) % 2 != 0) {
     const Tensor logits_TV = at::linear(hidden, head_VD);

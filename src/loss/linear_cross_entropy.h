@@ -17,7 +17,8 @@ struct LinearCrossEntropy {
 ///   targets_T  (T) int64 in [0, V), or kIgnoredTarget
 ///
 /// Differentiable in hidden and head; keeps their gradients, (T, D) and (V, D) in float32, for
-/// backward. Other dtypes and machines without blocked products compose it. Local.
+/// backward. Other dtypes and machines without blocked products compose it. Local. Throws
+/// c10::Error on a target that is not in the vocabulary.
 LinearCrossEntropy linear_cross_entropy(const at::Tensor& hidden_TD, const at::Tensor& head_VD,
                                         const at::Tensor& targets_T);
 

@@ -82,9 +82,7 @@ class MicroStep {
   int64_t q() const { return tokens(model_.num_attention_heads * model_.head_dim); }
   int64_t kv() const { return tokens(model_.num_key_value_heads * model_.head_dim); }
   int64_t of_rows(int64_t rows) const { return rows * model_.hidden_size * w_; }
-  int64_t expert_hidden(int64_t factor) const {
-    return rows_.arrived * factor * moe_.expert_intermediate_size * w_;
-  }
+  int64_t expert_hidden() const { return rows_.arrived * moe_.expert_intermediate_size * w_; }
   /// The mask of one layer: of each sequence with documents, of all with a window.
   int64_t mask_elements() const {
     const bool windowed = model_.sliding_window && *model_.sliding_window < S_;
@@ -211,20 +209,20 @@ class MicroStep {
     ledger_.drop(h());  // what was added
   }
 
-  /// What the activation keeps of a hidden layer, F the width: its input and, for the
+  /// What the activation of a hidden layer of width F keeps, in widths: its input and, for the
   /// product after it, its output.
-  int64_t hidden_kept(int64_t F) const {
-    if (fuses_swiglu(F)) return 2 * F;
-    if (model_.ffn == "swiglu") return 3 * F;
-    if (model_.ffn == "geglu") return 4 * F;  // gelu's output is a factor
-    return model_.ffn == "gelu" ? 2 * F : F;  // relu keeps its output alone
+  int64_t widths_kept(int64_t F) const {
+    if (fuses_swiglu(F)) return 2;
+    if (model_.ffn == "swiglu") return 3;
+    if (model_.ffn == "geglu") return 4;  // gelu's output is a factor
+    return model_.ffn == "gelu" ? 2 : 1;  // relu keeps its output alone
   }
 
   void forward_dense(int64_t F) { forward_hidden(tokens(F), F, h()); }
 
   /// `width` bytes of inner activations, `out` of the result.
   void forward_hidden(int64_t width, int64_t F, int64_t out) {
-    const int64_t kept = hidden_kept(F) / F * width, all = (gate_ + 1) * width;
+    const int64_t kept = widths_kept(F) * width, all = (gate_ + 1) * width;
     ledger_.pass(all);
     ledger_.take(kept);
     if (fuses_swiglu(F)) ledger_.pass(all - kept + out);
@@ -244,7 +242,7 @@ class MicroStep {
   bool frees_input() const { return w_ == 2 && moe_.shared_experts.num == 0; }
   int64_t order_kept() const {
     const int64_t map = T_ * K_ + (EP_ == 1 ? rows_.arrived : rows_.sent);
-    return 8 * (map + (EP_ == 1 ? 0 : rows_.arrived + rows_.arrived));
+    return 8 * (map + (EP_ == 1 ? 0 : 2 * rows_.arrived));
   }
   int64_t exchange_kept() const {
     return of_rows(rows_.arrived) + of_rows(EP_ == 1 ? rows_.arrived : rows_.sent) + order_kept();
@@ -255,9 +253,9 @@ class MicroStep {
 
   void forward_moe() {
     ledger_.take(router_kept() + order_kept());
-    if (EP_ > 1) ledger_.pass(of_rows(rows_.sent + rows_.arrived + rows_.arrived));
+    if (EP_ > 1) ledger_.pass(of_rows(rows_.sent + 2 * rows_.arrived));
     ledger_.take(of_rows(rows_.arrived));
-    forward_hidden(expert_hidden(1), moe_.expert_intermediate_size, of_rows(rows_.arrived));
+    forward_hidden(expert_hidden(), moe_.expert_intermediate_size, of_rows(rows_.arrived));
     if (EP_ > 1) {
       ledger_.pass(of_rows(rows_.arrived + rows_.sent));
       ledger_.take(of_rows(rows_.sent));  // the same, back
@@ -313,30 +311,41 @@ class MicroStep {
         ledger_.take(tokens(model_.vocab_size));
         ledger_.drop(logits32());
       }
-      ledger_.take(h() + head_elements() * w_);
+      ledger_.take(h());
+      weight_gradient(head_elements(), world_);
       ledger_.drop(tokens(model_.vocab_size) + h());  // the head's input
-      ledger_.drop(head_elements() * w_);
+      arrive(head_elements(), world_);
     }
     backward_norm();
   }
 
-  /// Whether backward has a gradient of a leaf for itself before it is reduced over `ranks`;
-  /// otherwise it adds to the buffer (weight_gradient.h).
-  bool gives_gradients(int64_t ranks) const { return zero_stage_ >= 2 && ranks > 1; }
+  /// Whether a leaf's gradient is reduced over `ranks` as backward has it.
+  bool shards_gradients(int64_t ranks) const { return zero_stage_ >= 2 && ranks > 1; }
 
-  /// The float32 sum of a leaf's gradient, where it is not in the buffer.
+  /// What backward has of a leaf's gradient beside the buffer: nothing where products add to
+  /// that (weight_gradient.h), a float32 sum at ZeRO stage 2, a product in the weights' dtype
+  /// where products are not blocked.
+  int64_t own_gradient(int64_t elements, int64_t ranks) const {
+    if (!blocked_) return w_ * elements;
+    return shards_gradients(ranks) ? 4 * elements : 0;
+  }
   void weight_gradient(int64_t elements, int64_t ranks) {
-    if (gives_gradients(ranks)) ledger_.take(4 * elements);
+    ledger_.take(own_gradient(elements, ranks));
   }
 
-  /// That gradient is rounded to the weight's dtype, widened again, reduced (Open MPI's ring
-  /// takes the leaf and up to two pieces more) and freed.
+  /// That gradient goes to the buffer: widened in bfloat16, after rounding if it was a float32
+  /// sum, and at stage 2 reduced (Open MPI's ring takes the leaf and up to two pieces more).
   void arrive(int64_t elements, int64_t ranks) {
-    if (!gives_gradients(ranks)) return;
-    const int64_t piece = 4 * elements / ranks;
-    ledger_.pass((w_ == 2 ? 2 * elements : 0) + piece + 4 * elements +
-                 (ranks == 2 ? piece : 2 * piece));
-    ledger_.drop(4 * elements);
+    const int64_t own = own_gradient(elements, ranks);
+    if (own == 0) return;
+    int64_t more = w_ == 2 ? 4 * elements : 0;
+    if (shards_gradients(ranks)) {
+      const int64_t piece = 4 * elements / ranks;
+      more = (blocked_ && w_ == 2 ? 2 * elements : 0) + piece + 4 * elements +
+             (ranks == 2 ? piece : 2 * piece);
+    }
+    ledger_.pass(more);
+    ledger_.drop(own);
   }
 
   /// Takes the place of its output's gradient with that of its input, which it had kept.
@@ -463,7 +472,7 @@ class MicroStep {
       ledger_.take(of_rows(rows_.arrived));
       ledger_.drop(of_rows(rows_.arrived));
     }
-    backward_hidden(expert_hidden(1), F, of_rows(rows_.arrived), of_rows(rows_.arrived),
+    backward_hidden(expert_hidden(), F, of_rows(rows_.arrived), of_rows(rows_.arrived),
                     local * F * D, data);
     if (EP_ > 1) {
       ledger_.take(of_rows(rows_.arrived));

@@ -2,28 +2,10 @@
 
 #include <ATen/ATen.h>
 
-#include "ops/vector_math.h"
 #include "ops/weight_gradient.h"
 
 namespace switchyard {
-namespace {
-
 using at::Tensor;
-
-/// The store of for_each_tile that rounds tiles into `out`.
-template <class scalar_t>
-auto into(Tensor& out) {
-  return [to = out.data_ptr<scalar_t>(), stride = out.size(1)](const Tile& tile) {
-    for (int64_t r = 0; r < tile.rows; ++r) {
-      scalar_t* row = to + (tile.row + r) * stride + tile.panel * kPanelColumns;
-      const float* sums = tile.at(r);
-#pragma omp simd
-      for (int64_t c = 0; c < tile.columns; ++c) store_rounded(row + c, sums[c]);
-    }
-  };
-}
-
-}  // namespace
 
 bool fits_blocked_rows(const Tensor& x_RD, const Tensor& w_EFD) {
   const bool even = w_EFD.size(-1) % 2 == 0 && w_EFD.size(-2) % 2 == 0;
@@ -43,7 +25,8 @@ Tensor rows_times_transposed(const Tensor& x_RD, const Tensor& w_EFD,
       panel.reshape(D, count);
       panel.pack_transposed(matrix_of<scalar_t>(w_EFD, e).rows_from(first, count));
     };
-    for_each_tile(matrix_ref<scalar_t>(x_RD), rows_E, panels_of(F), pack, into<scalar_t>(y_RF));
+    for_each_tile(matrix_ref<scalar_t>(x_RD), rows_E, panels_of(F), pack,
+                  rounded_into(y_RF.data_ptr<scalar_t>(), F));
   });
   return y_RF;
 }
@@ -58,7 +41,8 @@ Tensor rows_times(const Tensor& y_RF, const Tensor& w_EFD, const std::vector<int
       panel.reshape(F, count);
       panel.pack(matrix_of<scalar_t>(w_EFD, e).columns_from(first, count));
     };
-    for_each_tile(matrix_ref<scalar_t>(y_RF), rows_E, panels_of(D), pack, into<scalar_t>(x_RD));
+    for_each_tile(matrix_ref<scalar_t>(y_RF), rows_E, panels_of(D), pack,
+                  rounded_into(x_RD.data_ptr<scalar_t>(), D));
   });
   return x_RD;
 }

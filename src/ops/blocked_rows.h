@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "ops/blocked_gemm.h"
+#include "ops/vector_math.h"
 
 namespace switchyard {
 
@@ -26,6 +27,19 @@ template <class scalar_t>
 MatrixRef<scalar_t> matrix_of(const at::Tensor& stack, int64_t e) {
   const MatrixRef<scalar_t> first = matrix_ref<scalar_t>(stack);
   return {first.row(e * first.rows), first.rows, first.columns, first.stride};
+}
+
+/// The store of for_each_tile that rounds tiles into rows of `stride` elements.
+template <class scalar_t>
+auto rounded_into(scalar_t* out, int64_t stride) {
+  return [out, stride](const Tile& tile) {
+    for (int64_t r = 0; r < tile.rows; ++r) {
+      scalar_t* row = out + (tile.row + r) * stride + tile.panel * kPanelColumns;
+      const float* sums = tile.at(r);
+#pragma omp simd
+      for (int64_t c = 0; c < tile.columns; ++c) store_rounded(row + c, sums[c]);
+    }
+  };
 }
 
 /// Whether the three products below take these: dtype, layout, and an even number of columns

@@ -89,13 +89,15 @@ class BlockedMatmul : public torch::autograd::Function<BlockedMatmul> {
 
 Tensor grouped_matmul(const Tensor& x_RD, const Tensor& w_EFD, const std::vector<int64_t>& rows_E) {
   const int64_t total = std::accumulate(rows_E.begin(), rows_E.end(), int64_t{0});
-  TORCH_CHECK(x_RD.dim() == 2 && w_EFD.dim() == 3 && x_RD.size(1) == w_EFD.size(2) &&
-                  x_RD.size(0) == total && static_cast<int64_t>(rows_E.size()) == w_EFD.size(0),
+  const int64_t groups = w_EFD.dim() == 2 ? 1 : w_EFD.size(0);
+  TORCH_CHECK(x_RD.dim() == 2 && (w_EFD.dim() == 2 || w_EFD.dim() == 3) &&
+                  x_RD.size(1) == w_EFD.size(-1) && x_RD.size(0) == total &&
+                  static_cast<int64_t>(rows_E.size()) == groups,
               "grouped_matmul: x_RD ", x_RD.sizes(), ", w_EFD ", w_EFD.sizes(), ", ", rows_E.size(),
               " groups of ", total, " rows in all");
   const Tensor x = x_RD.contiguous();
-  return fits_blocked_rows(x, w_EFD) ? BlockedMatmul::apply(x, w_EFD, rows_E)
-                                     : LoopedMatmul::apply(x, w_EFD, rows_E);
+  if (fits_blocked_rows(x, w_EFD)) return BlockedMatmul::apply(x, w_EFD, rows_E);
+  return LoopedMatmul::apply(x, w_EFD.dim() == 2 ? w_EFD.unsqueeze(0) : w_EFD, rows_E);
 }
 
 }  // namespace switchyard

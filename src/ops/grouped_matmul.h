@@ -12,11 +12,12 @@ namespace switchyard {
 ///   y[r] = w[e(r)] @ x[r]      for the rows r of expert e
 ///
 ///   x_RD    (R, D) rows, expert 0's first. float32, bfloat16 or float64
-///   w_EFD   (E, F, D) one [out, in] weight per expert, same dtype
+///   w_EFD   (E, F, D) one [out, in] weight per expert, or (F, D) for one alone, same dtype
 ///   rows_E  rows of each expert, sum R; zeros allowed
 ///
 /// Returns (R, F). Differentiable in x and w; an expert without rows has a
-/// defined zero gradient, and w stays in the graph when R is 0. Local: no
+/// defined zero gradient, and w stays in the graph when R is 0. Block by block where
+/// blocked_rows.h takes them, the gradient of w then in place (weight_gradient.h). Local: no
 /// communication. Throws c10::Error on a shape that does not fit.
 at::Tensor grouped_matmul(const at::Tensor& x_RD, const at::Tensor& w_EFD,
                           const std::vector<int64_t>& rows_E);

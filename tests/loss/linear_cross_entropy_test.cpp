@@ -70,6 +70,13 @@ TEST(LinearCrossEntropyTest, WithoutAGraphThereIsOnlyTheValue) {
   EXPECT_FALSE(sum.requires_grad());
 }
 
+TEST(LinearCrossEntropyTest, RefusesATargetThatIsNotInTheVocabulary) {
+  const Tensor hidden = at::zeros({2, 4}), head = at::zeros({5, 4});
+  for (const int64_t wrong : {-1, 5}) {
+    EXPECT_THROW(linear_cross_entropy(hidden, head, at::full({2}, wrong, at::kLong)), c10::Error);
+  }
+}
+
 TEST(LinearCrossEntropyTest, NanReachesTheLoss) {
   Tensor hidden = at::zeros({3, 4});
   hidden[1][2] = std::numeric_limits<float>::quiet_NaN();
