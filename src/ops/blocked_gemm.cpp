@@ -52,7 +52,8 @@ template <class scalar_t>
 void Panel<scalar_t>::reshape(int64_t depth, int64_t columns) {
   depth_ = depth;
   columns_ = columns;
-  data_.resize(static_cast<size_t>(round_up(depth, kDepthMultiple) * columns));
+  const auto needed = static_cast<size_t>(round_up(depth, kDepthMultiple) * columns);
+  if (data_.size() < needed) data_.resize(needed);
 }
 
 template <class scalar_t>
@@ -60,7 +61,8 @@ void Panel<scalar_t>::pack(const MatrixRef<scalar_t>& b, int64_t at) {
   constexpr int64_t width = sizeof(float) / sizeof(scalar_t);  // rows that lie interleaved
   pack_rows(b, data_.data() + at * width, columns_);
   const int64_t filled = round_up(depth_, width) * columns_;
-  std::fill(data_.begin() + filled, data_.end(), scalar_t(0));
+  std::fill(data_.begin() + filled, data_.begin() + round_up(depth_, kDepthMultiple) * columns_,
+            scalar_t(0));
 }
 
 template <>

@@ -19,7 +19,7 @@ namespace switchyard {
 
 inline constexpr int64_t kBlockRows = 64;      // rows of A in a product
 inline constexpr int64_t kPanelColumns = 128;  // columns of B in a product
-inline constexpr int64_t kInnerRows = 256;     // rows summed over in a weight gradient's product
+inline constexpr int64_t kInnerRows = 512;     // rows summed over in a weight gradient's product
 
 /// Whether `dtype` has blocked products here.
 bool has_blocked_gemm(at::ScalarType dtype);
@@ -112,6 +112,9 @@ void add_outer_products(const MatrixRef<scalar_t>& a, const MatrixRef<scalar_t>&
 
 namespace blocked_gemm {
 
+/// Of the left matrix of a weight gradient, transposed at a time.
+inline constexpr int64_t kStripColumns = 256;
+
 /// At most this many rows of a group in one task, so that many threads find work in few groups.
 inline constexpr int64_t kTaskRows = 1024;
 
@@ -179,27 +182,32 @@ void add_outer_products(const MatrixRef<scalar_t>& a, const MatrixRef<scalar_t>&
   const int64_t M = a.columns, N = b.columns;
   std::vector<int64_t> begin_E(rows_E.size(), 0);
   for (int64_t e = 1; e < E; ++e) begin_E[e] = begin_E[e - 1] + rows_E[e - 1];
-  // Every thread has a strip of every group's rows: balanced, and b is packed once in each.
-  const int64_t strip = round_up((M + at::get_num_threads() - 1) / at::get_num_threads(), 64);
+  // Strips of a's columns, in each of which b is packed once: as wide as the second cache allows,
+  // and no wider than lets every thread have one.
+  const int64_t threads = at::get_num_threads();
+  const int64_t strip =
+      std::min(blocked_gemm::kStripColumns, round_up((M + threads - 1) / threads, kBlockRows));
   const int64_t strips = (M + strip - 1) / strip;
   at::parallel_for(0, strips * E, 1, [&](int64_t first, int64_t last) {
     Panel<scalar_t> panel;
     std::vector<scalar_t> a_transposed(strip * kInnerRows);
     for (int64_t task = first; task < last; ++task) {
-      const int64_t e = task % E, m = task / E * strip, rows_m = std::min(strip, M - m);
+      const int64_t e = task / strips, begin = task % strips * strip;
+      const int64_t width = std::min(strip, M - begin);
       for (int64_t r = 0; r < rows_E[e]; r += kInnerRows) {
         const int64_t rows = std::min(kInnerRows, rows_E[e] - r), row = begin_E[e] + r;
         const int64_t depth = round_up(rows, 32);
-        transpose(a.rows_from(row, rows).columns_from(m, rows_m), a_transposed.data(), kInnerRows);
-        for (int64_t i = 0; i < rows_m && depth > rows; ++i) {
-          std::fill_n(a_transposed.data() + i * kInnerRows + rows, depth - rows, scalar_t(0));
+        transpose(a.rows_from(row, rows).columns_from(begin, width), a_transposed.data(),
+                  kInnerRows);
+        for (int64_t m = 0; m < width && depth > rows; ++m) {
+          std::fill_n(a_transposed.data() + m * kInnerRows + rows, depth - rows, scalar_t(0));
         }
         for (int64_t n = 0; n < N; n += kPanelColumns) {
           const int64_t columns = std::min(kPanelColumns, N - n);
           panel.reshape(rows, columns);
           panel.pack(b.rows_from(row, rows).columns_from(n, columns));
-          panel.multiply(a_transposed.data(), kInnerRows, rows_m, depth,
-                         out_EMN + (e * M + m) * N + n, N, /*add=*/true);
+          panel.multiply(a_transposed.data(), kInnerRows, width, depth,
+                         out_EMN + (e * M + begin) * N + n, N, /*add=*/true);
         }
       }
     }

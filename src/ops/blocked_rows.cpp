@@ -16,8 +16,14 @@ bool fits_blocked_rows(const Tensor& x_RD, const Tensor& w_EFD) {
 
 Tensor rows_times_transposed(const Tensor& x_RD, const Tensor& w_EFD,
                              const std::vector<int64_t>& rows_E) {
+  Tensor y_RF = at::empty({x_RD.size(0), w_EFD.size(-2)}, x_RD.options());
+  rows_times_transposed(x_RD, w_EFD, rows_E, y_RF);
+  return y_RF;
+}
+
+void rows_times_transposed(const Tensor& x_RD, const Tensor& w_EFD,
+                           const std::vector<int64_t>& rows_E, Tensor& y_RF) {
   const int64_t F = w_EFD.size(-2), D = w_EFD.size(-1);
-  Tensor y_RF = at::empty({x_RD.size(0), F}, x_RD.options());
   dispatch_blocked(x_RD.scalar_type(), [&](auto zero) {
     using scalar_t = decltype(zero);
     const auto pack = [&](Panel<scalar_t>& panel, int64_t e, int64_t p) {
@@ -28,12 +34,17 @@ Tensor rows_times_transposed(const Tensor& x_RD, const Tensor& w_EFD,
     for_each_tile(matrix_ref<scalar_t>(x_RD), rows_E, panels_of(F), pack,
                   rounded_into(y_RF.data_ptr<scalar_t>(), F));
   });
-  return y_RF;
 }
 
 Tensor rows_times(const Tensor& y_RF, const Tensor& w_EFD, const std::vector<int64_t>& rows_E) {
+  Tensor x_RD = at::empty({y_RF.size(0), w_EFD.size(-1)}, y_RF.options());
+  rows_times(y_RF, w_EFD, rows_E, x_RD);
+  return x_RD;
+}
+
+void rows_times(const Tensor& y_RF, const Tensor& w_EFD, const std::vector<int64_t>& rows_E,
+                Tensor& x_RD) {
   const int64_t F = w_EFD.size(-2), D = w_EFD.size(-1);
-  Tensor x_RD = at::empty({y_RF.size(0), D}, y_RF.options());
   dispatch_blocked(y_RF.scalar_type(), [&](auto zero) {
     using scalar_t = decltype(zero);
     const auto pack = [&](Panel<scalar_t>& panel, int64_t e, int64_t p) {
@@ -44,17 +55,22 @@ Tensor rows_times(const Tensor& y_RF, const Tensor& w_EFD, const std::vector<int
     for_each_tile(matrix_ref<scalar_t>(y_RF), rows_E, panels_of(D), pack,
                   rounded_into(x_RD.data_ptr<scalar_t>(), D));
   });
-  return x_RD;
+}
+
+void add_outer_products(const Tensor& dy_RF, const Tensor& x_RD, const std::vector<int64_t>& rows_E,
+                        Tensor& sum_EFD) {
+  dispatch_blocked(x_RD.scalar_type(), [&](auto zero) {
+    using scalar_t = decltype(zero);
+    add_outer_products(matrix_ref<scalar_t>(dy_RF), matrix_ref<scalar_t>(x_RD), rows_E,
+                       sum_EFD.data_ptr<float>());
+  });
 }
 
 Tensor add_weight_gradient(const Tensor& dy_RF, const Tensor& x_RD, const Tensor& w_EFD,
                            const std::vector<int64_t>& rows_E) {
   const WeightGradient gradient(w_EFD);
-  dispatch_blocked(x_RD.scalar_type(), [&](auto zero) {
-    using scalar_t = decltype(zero);
-    add_outer_products(matrix_ref<scalar_t>(dy_RF), matrix_ref<scalar_t>(x_RD), rows_E,
-                       gradient.sum().data_ptr<float>());
-  });
+  Tensor sum_EFD = gradient.sum();
+  add_outer_products(dy_RF, x_RD, rows_E, sum_EFD);
   return gradient.for_autograd();
 }
 

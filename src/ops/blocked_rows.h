@@ -34,10 +34,8 @@ template <class scalar_t>
 auto rounded_into(scalar_t* out, int64_t stride) {
   return [out, stride](const Tile& tile) {
     for (int64_t r = 0; r < tile.rows; ++r) {
-      scalar_t* row = out + (tile.row + r) * stride + tile.panel * kPanelColumns;
-      const float* sums = tile.at(r);
-#pragma omp simd
-      for (int64_t c = 0; c < tile.columns; ++c) store_rounded(row + c, sums[c]);
+      round_row(tile.at(r), out + (tile.row + r) * stride + tile.panel * kPanelColumns,
+                tile.columns);
     }
   };
 }
@@ -49,10 +47,18 @@ bool fits_blocked_rows(const at::Tensor& x_RD, const at::Tensor& w_EFD);
 /// y[r] = w[e(r)] @ x[r]: (R, D), (E, F, D) -> (R, F).
 at::Tensor rows_times_transposed(const at::Tensor& x_RD, const at::Tensor& w_EFD,
                                  const std::vector<int64_t>& rows_E);
+void rows_times_transposed(const at::Tensor& x_RD, const at::Tensor& w_EFD,
+                           const std::vector<int64_t>& rows_E, at::Tensor& y_RF);
 
 /// x[r] = w[e(r)]^T @ y[r]: (R, F), (E, F, D) -> (R, D).
 at::Tensor rows_times(const at::Tensor& y_RF, const at::Tensor& w_EFD,
                       const std::vector<int64_t>& rows_E);
+void rows_times(const at::Tensor& y_RF, const at::Tensor& w_EFD, const std::vector<int64_t>& rows_E,
+                at::Tensor& x_RD);
+
+/// sum_e += dy_e^T @ x_e: (R, F), (R, D) -> (E, F, D) float32.
+void add_outer_products(const at::Tensor& dy_RF, const at::Tensor& x_RD,
+                        const std::vector<int64_t>& rows_E, at::Tensor& sum_EFD);
 
 /// Adds dy_e^T @ x_e to the gradient of w_e; returns what autograd gets (weight_gradient.h).
 at::Tensor add_weight_gradient(const at::Tensor& dy_RF, const at::Tensor& x_RD,

@@ -19,7 +19,8 @@ using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-constexpr int64_t kQueries = 64, kKeys = 128;  // of a block of scores
+constexpr int64_t kQueries = 64, kKeys = 64;  // of a block of scores
+constexpr int64_t kLanes = 16;                 // of the widest vectors
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 /// Where one sequence's head stands in (B, S, stride): rows of H numbers.
@@ -139,6 +140,14 @@ int64_t visible_keys(int64_t q, int64_t first_key) {
   return std::clamp<int64_t>(q - first_key + 1, 0, kKeys);
 }
 
+/// Hides what follows the visible scores of a row, as far as whole vectors reach: how many to
+/// compute with, so that loops have no remainder.
+int64_t hide_rest(float* scores, int64_t visible) {
+  const int64_t count = round_up(visible, kLanes);
+  std::fill(scores + visible, scores + count, kMinusInfinity);
+  return count;
+}
+
 template <class scalar_t>
 float dot(const scalar_t* a, const scalar_t* b, int64_t count) {
   float sum = 0;
@@ -147,27 +156,44 @@ float dot(const scalar_t* a, const scalar_t* b, int64_t count) {
   return sum;
 }
 
+/// The largest of `count` scores, a multiple of kLanes. NaN may be passed over.
+float largest(const float* scores, int64_t count) {
+  float tops[kLanes];
+  std::copy_n(scores, kLanes, tops);
+  for (int64_t j = kLanes; j < count; j += kLanes) {
+    for (int64_t l = 0; l < kLanes; ++l)
+      tops[l] = tops[l] < scores[j + l] ? scores[j + l] : tops[l];
+  }
+  return *std::max_element(tops, tops + kLanes);
+}
+
 /// One query's running softmax over blocks of keys: turns the scores into exp(score - max), zero
 /// where not visible, and returns what the earlier sums are to be multiplied by.
-template <class scalar_t>
-float follow(const float* scores, int64_t visible, float scale, float& max, float& sum,
-             scalar_t* p) {
-  float top = kMinusInfinity;
-#pragma omp simd reduction(max : top)
-  for (int64_t j = 0; j < visible; ++j) top = std::max(top, scores[j]);
-  top = std::max(max, top * scale);
+float follow(float* scores, int64_t visible, float scale, float& max, float& sum) {
+  const int64_t count = hide_rest(scores, visible);
+  const float top = count == 0 ? max : std::max(max, largest(scores, count) * scale);
   float added = 0;
 #pragma omp simd reduction(+ : added)
-  for (int64_t j = 0; j < visible; ++j) {
-    const float value = fast_exp(scores[j] * scale - top);
-    added += value;
-    store_rounded(p + j, value);
+  for (int64_t j = 0; j < count; ++j) {
+    scores[j] = fast_exp(scores[j] * scale - top);
+    added += scores[j];
   }
-  std::fill(p + visible, p + kKeys, scalar_t(0));
+  std::fill(scores + count, scores + kKeys, 0.0F);
   const float keep = max == kMinusInfinity ? 0.0F : fast_exp(max - top);
   max = top;
   sum = sum * keep + added;
   return keep;
+}
+
+/// A block of float32 as the left side of a product: rounded into `room`, or itself.
+template <class scalar_t>
+const scalar_t* as_factor(const std::vector<float>& block, std::vector<scalar_t>& room) {
+  if constexpr (std::is_same_v<scalar_t, float>)
+    return block.data();
+  else {
+    round_row(block.data(), room.data(), static_cast<int64_t>(block.size()));
+    return room.data();
+  }
 }
 
 template <class scalar_t>
@@ -200,12 +226,13 @@ class Forward {
         keys_.columns[c].multiply(queries_.data(), H, kQueries, H, scores_.data(), kKeys, false);
         for (int64_t r = 0; r < kQueries; ++r) {
           const float keep = follow(scores_.data() + r * kKeys, visible_keys(q + r, c * kKeys),
-                                    shape_.scale(), max[r], sum[r], p_.data() + r * kKeys);
+                                    shape_.scale(), max[r], sum[r]);
           float* sums = sums_.data() + r * H;
 #pragma omp simd
           for (int64_t h = 0; h < H; ++h) sums[h] *= keep;
         }
-        values_.rows[c].multiply(p_.data(), kKeys, kQueries, kKeys, sums_.data(), H, true);
+        values_.rows[c].multiply(as_factor(scores_, p_), kKeys, kQueries, kKeys, sums_.data(), H,
+                                 true);
       }
       for (int64_t r = 0; r < count; ++r) {
         const float inverse = 1.0F / sum[r];
@@ -297,25 +324,26 @@ class Backward {
     for (int64_t r = 0; r < kQueries; ++r) {
       const int64_t visible = r < count ? visible_keys(q + r, c * kKeys) : 0;
       const float shift = r < count ? lse[q + r] : 0.0F, mean = r < count ? delta[r] : 0.0F;
-      const float *scores = scores_.data() + r * kKeys, *dp = dp_.data() + r * kKeys;
-      scalar_t *p = p_.data() + r * kKeys, *ds = ds_.data() + r * kKeys;
+      float *scores = scores_.data() + r * kKeys, *dp = dp_.data() + r * kKeys;
+      const int64_t seen = hide_rest(scores, visible);
 #pragma omp simd
-      for (int64_t j = 0; j < visible; ++j) {
-        const float value = fast_exp(scores[j] * scale - shift);
-        store_rounded(p + j, value);
-        store_rounded(ds + j, value * (dp[j] - mean) * scale);
+      for (int64_t j = 0; j < seen; ++j) {
+        const float p = fast_exp(scores[j] * scale - shift);
+        scores[j] = p;
+        dp[j] = p * (dp[j] - mean) * scale;
       }
-      std::fill(p + visible, p + kKeys, scalar_t(0));
-      std::fill(ds + visible, ds + kKeys, scalar_t(0));
+      std::fill(scores + seen, scores + kKeys, 0.0F);
+      std::fill(dp + seen, dp + kKeys, 0.0F);
     }
-    keys_.rows[c].multiply(ds_.data(), kKeys, kQueries, kKeys, dquery_.data(), H, true);
-    add_transposed(p_, dout_rows_, dvalues_.data() + c * kKeys * H);
-    add_transposed(ds_, query_rows_, dkeys_.data() + c * kKeys * H);
+    const scalar_t *p = as_factor(scores_, p_), *ds = as_factor(dp_, ds_);
+    keys_.rows[c].multiply(ds, kKeys, kQueries, kKeys, dquery_.data(), H, true);
+    add_transposed(p, dout_rows_, dvalues_.data() + c * kKeys * H);
+    add_transposed(ds, query_rows_, dkeys_.data() + c * kKeys * H);
   }
 
   /// to (kKeys, H) += x^T @ panel, of x (kQueries, kKeys).
-  void add_transposed(const std::vector<scalar_t>& x, const Panel<scalar_t>& panel, float* to) {
-    transpose(MatrixRef<scalar_t>{x.data(), kQueries, kKeys, kKeys}, transposed_.data(), kQueries);
+  void add_transposed(const scalar_t* x, const Panel<scalar_t>& panel, float* to) {
+    transpose(MatrixRef<scalar_t>{x, kQueries, kKeys, kKeys}, transposed_.data(), kQueries);
     panel.multiply(transposed_.data(), kQueries, kKeys, kQueries, to, shape_.H, true);
   }
 

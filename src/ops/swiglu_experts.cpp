@@ -6,6 +6,8 @@
 #include "ops/blocked_gemm.h"
 #include "ops/blocked_rows.h"
 #include "ops/vector_math.h"
+#include "ops/waves.h"
+#include "ops/weight_gradient.h"
 
 // R rows, E experts on this rank, D model width, F inner width.
 
@@ -18,16 +20,41 @@ using torch::autograd::variable_list;
 
 constexpr int64_t kHalf = kPanelColumns / 2;  // a panel holds as many gate as up columns
 
+/// Rows of a wave for each thread: [gate, up] and their gradients of so many fit in a core's
+/// second cache, at the widths of small models. A multiple of kInnerRows, so that no weight
+/// gradient depends on it.
+constexpr int64_t kWaveRows = 512;
+static_assert(kWaveRows % kInnerRows == 0);
+
+std::vector<Wave> waves(const std::vector<int64_t>& rows_E) {
+  return waves_of(rows_E, kWaveRows * at::get_num_threads());
+}
+
+/// The most rows of any wave.
+int64_t room_of(const std::vector<Wave>& waves) {
+  int64_t rows = 0;
+  for (const Wave& wave : waves) rows = std::max(rows, wave.rows);
+  return rows;
+}
+
+Tensor rows_of(const Tensor& x, const Wave& wave) { return x.narrow(0, wave.row, wave.rows); }
+
+/// The matrices of a wave's groups: (E, M, N).
+Tensor groups_of(const Tensor& w, const Wave& wave) {
+  const Tensor w_EMN = w.dim() == 2 ? w.unsqueeze(0) : w;
+  return w_EMN.narrow(0, wave.group, static_cast<int64_t>(wave.rows_E.size()));
+}
+
 /// One row of a block: what is kept for backward, and the activation.
 template <class scalar_t>
 void activate(const float* gate, const float* up, int64_t count, scalar_t* kept_gate,
               scalar_t* kept_up, scalar_t* active) {
+  float product[kHalf];
 #pragma omp simd
-  for (int64_t c = 0; c < count; ++c) {
-    store_rounded(kept_gate + c, gate[c]);
-    store_rounded(kept_up + c, up[c]);
-    store_rounded(active + c, gate[c] * fast_sigmoid(gate[c]) * up[c]);
-  }
+  for (int64_t c = 0; c < count; ++c) product[c] = gate[c] * fast_sigmoid(gate[c]) * up[c];
+  round_row(gate, kept_gate, count);
+  round_row(up, kept_up, count);
+  round_row(product, active, count);
 }
 
 /// One row of a block: the gradients of gate and up from that of the activation, which is made
@@ -35,14 +62,18 @@ void activate(const float* gate, const float* up, int64_t count, scalar_t* kept_
 template <class scalar_t>
 void activate_backward(const float* dactive, const scalar_t* gate, const scalar_t* up,
                        int64_t count, scalar_t* dgate, scalar_t* dup, scalar_t* active) {
+  float by_gate[kPanelColumns], by_up[kPanelColumns], product[kPanelColumns];
 #pragma omp simd
   for (int64_t c = 0; c < count; ++c) {
     const float g = static_cast<float>(gate[c]), u = static_cast<float>(up[c]);
     const float sigmoid = fast_sigmoid(g), silu = g * sigmoid;
-    store_rounded(dgate + c, dactive[c] * u * (sigmoid + silu * (1.0F - sigmoid)));
-    store_rounded(dup + c, dactive[c] * silu);
-    store_rounded(active + c, silu * u);
+    by_gate[c] = dactive[c] * u * (sigmoid + silu * (1.0F - sigmoid));
+    by_up[c] = dactive[c] * silu;
+    product[c] = silu * u;
   }
+  round_row(by_gate, dgate, count);
+  round_row(by_up, dup, count);
+  round_row(product, active, count);
 }
 
 /// h = [gate | up] = x @ in^T and a = silu(gate) * up, from the float32 sums.
@@ -99,30 +130,57 @@ class SwiGluExperts : public torch::autograd::Function<SwiGluExperts> {
   static Tensor forward(AutogradContext* ctx, const Tensor& x_RD, const Tensor& in_E2FD,
                         const Tensor& down_EDF, const std::vector<int64_t>& rows_E) {
     const int64_t R = x_RD.size(0), F = down_EDF.size(-1);
-    Tensor h_R2F = at::empty({R, 2 * F}, x_RD.options()), a_RF = at::empty({R, F}, x_RD.options());
-    dispatch_blocked(x_RD.scalar_type(), [&](auto zero) {
-      inner_rows<decltype(zero)>(x_RD, in_E2FD, rows_E, h_R2F, a_RF);
-    });
+    const std::vector<Wave> all = waves(rows_E);
+    Tensor h_R2F = at::empty({R, 2 * F}, x_RD.options()), y_RD = at::empty_like(x_RD);
+    const Tensor room_RF = at::empty({room_of(all), F}, x_RD.options());
+    for (const Wave& wave : all) {
+      Tensor h = rows_of(h_R2F, wave), a = room_RF.narrow(0, 0, wave.rows), y = rows_of(y_RD, wave);
+      dispatch_blocked(x_RD.scalar_type(), [&](auto zero) {
+        inner_rows<decltype(zero)>(rows_of(x_RD, wave), groups_of(in_E2FD, wave), wave.rows_E, h,
+                                   a);
+      });
+      rows_times_transposed(a, groups_of(down_EDF, wave), wave.rows_E, y);
+    }
     ctx->save_for_backward({x_RD, in_E2FD, down_EDF, h_R2F});
     ctx->saved_data["rows"] = rows_E;
-    return rows_times_transposed(a_RF, down_EDF, rows_E);
+    return y_RD;
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const auto saved = ctx->get_saved_variables();
     const Tensor &x_RD = saved[0], &in_E2FD = saved[1], &down_EDF = saved[2], &h_R2F = saved[3];
     const std::vector<int64_t> rows_E = ctx->saved_data["rows"].toIntVector();
+    const std::vector<Wave> all = waves(rows_E);
+    const int64_t F = down_EDF.size(-1);
     const Tensor dy_RD = grads[0].contiguous();
-    Tensor dh_R2F = at::empty_like(h_R2F);
-    Tensor a_RF = at::empty({x_RD.size(0), down_EDF.size(-1)}, x_RD.options());
-    dispatch_blocked(x_RD.scalar_type(), [&](auto zero) {
-      inner_gradients<decltype(zero)>(dy_RD, down_EDF, rows_E, h_R2F, dh_R2F, a_RF);
-    });
-    Tensor dx_RD, din_E2FD, ddown_EDF;
-    if (ctx->needs_input_grad(2)) ddown_EDF = add_weight_gradient(dy_RD, a_RF, down_EDF, rows_E);
-    if (ctx->needs_input_grad(1)) din_E2FD = add_weight_gradient(dh_R2F, x_RD, in_E2FD, rows_E);
-    if (ctx->needs_input_grad(0)) dx_RD = rows_times(dh_R2F, in_E2FD, rows_E);
-    return {dx_RD, din_E2FD, ddown_EDF, Tensor()};
+    const Tensor dh_room = at::empty({room_of(all), 2 * F}, x_RD.options());
+    const Tensor a_room = at::empty({room_of(all), F}, x_RD.options());
+    std::optional<WeightGradient> din, ddown;
+    if (ctx->needs_input_grad(1)) din.emplace(in_E2FD);
+    if (ctx->needs_input_grad(2)) ddown.emplace(down_EDF);
+    Tensor dx_RD;
+    if (ctx->needs_input_grad(0)) dx_RD = at::empty_like(x_RD);
+    for (const Wave& wave : all) {
+      const Tensor dy = rows_of(dy_RD, wave), x = rows_of(x_RD, wave), h = rows_of(h_R2F, wave);
+      Tensor dh = dh_room.narrow(0, 0, wave.rows), a = a_room.narrow(0, 0, wave.rows);
+      dispatch_blocked(x_RD.scalar_type(), [&](auto zero) {
+        inner_gradients<decltype(zero)>(dy, groups_of(down_EDF, wave), wave.rows_E, h, dh, a);
+      });
+      if (ddown) {
+        Tensor sum = groups_of(ddown->sum(), wave);
+        add_outer_products(dy, a, wave.rows_E, sum);
+      }
+      if (din) {
+        Tensor sum = groups_of(din->sum(), wave);
+        add_outer_products(dh, x, wave.rows_E, sum);
+      }
+      if (dx_RD.defined()) {
+        Tensor dx = rows_of(dx_RD, wave);
+        rows_times(dh, groups_of(in_E2FD, wave), wave.rows_E, dx);
+      }
+    }
+    return {dx_RD, din ? din->for_autograd() : Tensor(), ddown ? ddown->for_autograd() : Tensor(),
+            Tensor()};
   }
 };
 

@@ -2,17 +2,23 @@
 
 #include <c10/util/BFloat16.h>
 
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
+
+#include <algorithm>
 #include <bit>
 #include <cstdint>
-#include <limits>
 
 namespace switchyard {
 
 /// e^x to 2 units in the last place, for loops that the compiler turns into vector instructions
-/// (std::exp is a call). 0 below -87, infinity above 88; NaN stays. Cody and Waite's reduction
-/// to |r| <= ln(2) / 2, then a polynomial of degree 6 in r.
+/// (std::exp is a call). 0 below -87.3, infinity above 88.3; NaN stays. Cody and Waite's
+/// reduction to |r| <= ln(2) / 2, then a polynomial of degree 6 in r.
 inline float fast_exp(float x) {
-  const float clamped = x < -87.0F ? -87.0F : (x > 88.0F ? 88.0F : x);
+  // The ends make n -127 and 128, whose powers of two are 0 and infinity.
+  const float above = x < -88.0F ? -88.0F : x;
+  const float clamped = above > 88.5F ? 88.5F : above;
   const float shifted = clamped * 1.44269504F + 12582912.0F;  // + 1.5 * 2^23: rounds to an integer
   const float n = shifted - 12582912.0F;
   float r = clamped - n * 0.693359375F;
@@ -25,9 +31,7 @@ inline float fast_exp(float x) {
   p = p * r + 1.0F;
   p = p * r + 1.0F;
   const auto exponent = static_cast<uint32_t>(std::bit_cast<int32_t>(shifted) - 0x4B400000);
-  const float power = std::bit_cast<float>((exponent + 127U) << 23);
-  const float y = p * power;
-  return x < -87.0F ? 0.0F : (x > 88.0F ? std::numeric_limits<float>::infinity() : y);
+  return p * std::bit_cast<float>((exponent + 127U) << 23);
 }
 
 /// *to = x, rounded to nearest even: for loops that are to become vector instructions, which
@@ -39,6 +43,19 @@ inline void store_rounded(c10::BFloat16* to, float x) {
   const uint32_t rounded = (bits + 0x7FFFU + ((bits >> 16) & 1U)) >> 16;
   *reinterpret_cast<uint16_t*>(to) = static_cast<uint16_t>(x != x ? 0x7FC0U : rounded);
 }
+
+/// to[i] = from[i], rounded to nearest even, in the processor's instruction where it has one.
+inline void round_row(const float* from, c10::BFloat16* to, int64_t count) {
+  int64_t i = 0;
+#ifdef __AVX512BF16__
+  for (; i + 16 <= count; i += 16) {
+    const __m256bh rounded = _mm512_cvtneps_pbh(_mm512_loadu_ps(from + i));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i), reinterpret_cast<__m256i>(rounded));
+  }
+#endif
+  for (; i < count; ++i) store_rounded(to + i, from[i]);
+}
+inline void round_row(const float* from, float* to, int64_t count) { std::copy_n(from, count, to); }
 
 inline float fast_sigmoid(float x) { return 1.0F / (1.0F + fast_exp(-x)); }
 

@@ -3,31 +3,32 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <cmath>
+#include <numeric>
 
 namespace switchyard {
 namespace {
 
-/// Sum of squares in float64, in fixed pieces so that threads do not change it.
+double sum_of_squares(const float* x, int64_t count) {
+  double sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < count; ++i) sum += static_cast<double>(x[i]) * x[i];
+  return sum;
+}
+
+/// In float64, in fixed pieces so that threads do not change it.
 double sum_of_squares(const at::Tensor& x) {
   constexpr int64_t kPiece = 1 << 15;
   const int64_t pieces = (x.numel() + kPiece - 1) / kPiece;
-  std::vector<double> partial(pieces, 0.0);
-  const float* data = x.data_ptr<float>();
+  std::vector<double> partial(pieces);
   at::parallel_for(0, pieces, 1, [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p) {
-      double sum = 0;
-      const int64_t last = std::min((p + 1) * kPiece, x.numel());
-#pragma omp simd reduction(+ : sum)
-      for (int64_t i = p * kPiece; i < last; ++i) {
-        sum += static_cast<double>(data[i]) * data[i];
-      }
-      partial[p] = sum;
+      const int64_t first = p * kPiece;
+      partial[p] = sum_of_squares(x.data_ptr<float>() + first, std::min(kPiece, x.numel() - first));
     }
   });
-  double total = 0;
-  for (const double sum : partial) total += sum;
-  return total;
+  return std::accumulate(partial.begin(), partial.end(), 0.0);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <limits>
+#include <vector>
 
 namespace switchyard {
 namespace {
@@ -26,6 +27,22 @@ TEST(VectorMathTest, ExpAtTheEnds) {
   EXPECT_EQ(fast_exp(kInfinity), kInfinity);
   EXPECT_EQ(fast_exp(1000), kInfinity);
   EXPECT_TRUE(std::isnan(fast_exp(std::numeric_limits<float>::quiet_NaN())));
+}
+
+TEST(VectorMathTest, RowsAreRoundedToNearestEven) {
+  std::vector<float> row = {1.0F,
+                            1.00390625F,
+                            1.01171875F,
+                            -1.00390625F,
+                            3.0e38F,
+                            0.0F,
+                            std::numeric_limits<float>::infinity()};
+  for (int i = 0; i < 40; ++i) row.push_back(std::sin(0.7F * static_cast<float>(i)) * 5.0F);
+  row.push_back(std::numeric_limits<float>::quiet_NaN());
+  std::vector<c10::BFloat16> rounded(row.size());
+  round_row(row.data(), rounded.data(), static_cast<int64_t>(row.size()));
+  for (size_t i = 0; i + 1 < row.size(); ++i) EXPECT_EQ(rounded[i], c10::BFloat16(row[i])) << i;
+  EXPECT_TRUE(std::isnan(static_cast<float>(rounded.back())));
 }
 
 TEST(VectorMathTest, Sigmoid) {
