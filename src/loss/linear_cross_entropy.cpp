@@ -5,7 +5,6 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <cmath>
-#include <limits>
 
 #include "loss/cross_entropy.h"
 #include "ops/blocked_rows.h"
@@ -26,9 +25,8 @@ constexpr int64_t kLogits = 1 << 22;  // at once, about: 16 MiB in float32
 /// One token's logits: the loss, and the gradient of it by them.
 template <class scalar_t>
 float loss_of_row(const float* logits, int64_t V, int64_t target, scalar_t* dlogits) {
-  float max = -std::numeric_limits<float>::infinity(), sum = 0;
-#pragma omp simd reduction(max : max)
-  for (int64_t v = 0; v < V; ++v) max = std::max(max, logits[v]);
+  const float max = largest(logits, V);
+  float sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (int64_t v = 0; v < V; ++v) sum += fast_exp(logits[v] - max);
   const float log_sum = max + std::log(sum);
@@ -47,7 +45,8 @@ class Chunks {
         head_(matrix_ref<scalar_t>(head_VD)),
         targets_(targets_T.data_ptr<int64_t>()),
         V_(head_.rows),
-        stride_(round_up(V_, 32)),
+        depth_(round_up(V_, 32)),
+        stride_(row_stride<scalar_t>(depth_)),
         count_(std::min(logits_at_once(V_), round_up(hidden_TD.size(0), kBlockRows))),
         logits_(at::empty({count_, stride_}, at::kFloat)),
         dlogits_(at::zeros({count_, stride_}, hidden_TD.options())) {}
@@ -103,14 +102,14 @@ class Chunks {
       panel.reshape(V_, columns);
       panel.pack(head_.columns_from(first, columns));
     };
-    // Up to `stride_` columns, the last of which are zero, as the panel's rows are.
-    const MatrixRef<scalar_t> dlogits{dlogits_.data_ptr<scalar_t>(), rows, stride_, stride_};
+    // Up to `depth_` columns, the last of which are zero, as the panel's rows are.
+    const MatrixRef<scalar_t> dlogits{dlogits_.data_ptr<scalar_t>(), rows, depth_, stride_};
     for_each_tile(dlogits, {rows}, panels_of(D), pack, rounded_into(dhidden, D));
   }
 
   MatrixRef<scalar_t> hidden_, head_;
   const int64_t* targets_;
-  int64_t V_, stride_, count_;
+  int64_t V_, depth_, stride_, count_;
   Tensor logits_, dlogits_;
 };
 

@@ -52,17 +52,16 @@ template <class scalar_t>
 void Panel<scalar_t>::reshape(int64_t depth, int64_t columns) {
   depth_ = depth;
   columns_ = columns;
-  const auto needed = static_cast<size_t>(round_up(depth, kDepthMultiple) * columns);
-  if (data_.size() < needed) data_.resize(needed);
+  data_.reserve(round_up(depth, kDepthMultiple) * columns);
 }
 
 template <class scalar_t>
 void Panel<scalar_t>::pack(const MatrixRef<scalar_t>& b, int64_t at) {
   constexpr int64_t width = sizeof(float) / sizeof(scalar_t);  // rows that lie interleaved
   pack_rows(b, data_.data() + at * width, columns_);
-  const int64_t filled = round_up(depth_, width) * columns_;
-  std::fill(data_.begin() + filled, data_.begin() + round_up(depth_, kDepthMultiple) * columns_,
-            scalar_t(0));
+  const int64_t filled = round_up(depth_, width);
+  std::fill_n(data_.data() + filled * columns_,
+              (round_up(depth_, kDepthMultiple) - filled) * columns_, scalar_t(0));
 }
 
 template <>
@@ -79,8 +78,14 @@ void Panel<at::BFloat16>::pack_transposed(const MatrixRef<at::BFloat16>& b, int6
 template <class scalar_t>
 void Panel<scalar_t>::multiply(const scalar_t* a, int64_t a_stride, int64_t rows, int64_t depth,
                                float* c, int64_t c_stride, bool add) const {
-  at::native::cpublas::brgemm(rows, columns_, depth, a_stride, columns_, c_stride, add, a,
-                              data_.data(), c, /*is_vnni=*/sizeof(scalar_t) == 2);
+  // The micro-kernel reads the panel once for every few rows: only so many of the panel's rows at
+  // a time as stay in the second cache.
+  constexpr int64_t kDepth = 512;
+  for (int64_t k = 0; k < depth; k += kDepth) {
+    at::native::cpublas::brgemm(rows, columns_, std::min(kDepth, depth - k), a_stride, columns_,
+                                c_stride, add || k > 0, a + k, data_.data() + k * columns_, c,
+                                /*is_vnni=*/sizeof(scalar_t) == 2);
+  }
 }
 
 template <>

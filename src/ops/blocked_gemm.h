@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 namespace switchyard {
@@ -24,6 +25,15 @@ inline constexpr int64_t kInnerRows = 512;     // rows summed over in a weight g
 /// Whether `dtype` has blocked products here.
 bool has_blocked_gemm(at::ScalarType dtype);
 
+/// How many elements from row to row suit rows of `columns` of them: an odd number of cache lines,
+/// so that the rows of a block, read side by side, do not fight over the same few places of the
+/// first cache.
+template <class scalar_t>
+constexpr int64_t row_stride(int64_t columns) {
+  constexpr int64_t line = 64 / sizeof(scalar_t);
+  return ((columns + line - 1) / line | 1) * line;
+}
+
 /// A row-major matrix: row i begins at data + i * stride.
 template <class scalar_t>
 struct MatrixRef {
@@ -41,8 +51,27 @@ struct MatrixRef {
 
 template <class scalar_t>
 MatrixRef<scalar_t> matrix_ref(const at::Tensor& x) {
-  return {x.data_ptr<scalar_t>(), x.size(-2), x.size(-1), x.size(-1)};
+  return {x.data_ptr<scalar_t>(), x.size(-2), x.size(-1), x.stride(-2)};
 }
+
+/// Room for numbers, not set to anything: it grows, and what it held is lost then.
+template <class scalar_t>
+class Room {
+ public:
+  explicit Room(int64_t count = 0) { reserve(count); }
+
+  void reserve(int64_t count) {
+    if (count <= count_) return;
+    data_.reset(new scalar_t[static_cast<size_t>(count)]);
+    count_ = count;
+  }
+  scalar_t* data() { return data_.get(); }
+  const scalar_t* data() const { return data_.get(); }
+
+ private:
+  std::unique_ptr<scalar_t[]> data_;
+  int64_t count_ = 0;
+};
 
 /// Some columns of the right-hand matrix B (K, N) of a product, in the order in which brgemm
 /// reads them: for bfloat16 two rows interleaved.
@@ -67,7 +96,7 @@ class Panel {
   int64_t columns() const { return columns_; }
 
  private:
-  std::vector<scalar_t> data_;
+  Room<scalar_t> data_;
   int64_t depth_ = 0, columns_ = 0;
 };
 
@@ -136,12 +165,13 @@ inline std::vector<Segment> segments_of(const std::vector<int64_t>& rows_E) {
 
 /// The last rows of a group, filled up with zeros: a shape that was met before.
 template <class scalar_t>
-const scalar_t* filled_up(const MatrixRef<scalar_t>& rows, int64_t count,
-                          std::vector<scalar_t>& room) {
-  room.assign(static_cast<size_t>(count * rows.columns), scalar_t(0));
+const scalar_t* filled_up(const MatrixRef<scalar_t>& rows, int64_t count, Room<scalar_t>& room) {
+  room.reserve(count * rows.columns);
   for (int64_t r = 0; r < rows.rows; ++r) {
     std::copy_n(rows.row(r), rows.columns, room.data() + r * rows.columns);
   }
+  std::fill_n(room.data() + rows.rows * rows.columns, (count - rows.rows) * rows.columns,
+              scalar_t(0));
   return room.data();
 }
 
@@ -155,8 +185,8 @@ void for_each_tile(const MatrixRef<scalar_t>& a, const std::vector<int64_t>& row
   // Panels outermost: threads then share every group, however uneven the groups are.
   at::parallel_for(0, panels * S, 1, [&](int64_t first, int64_t last) {
     Panel<scalar_t> panel;
-    std::vector<float> tile(kBlockRows * kPanelColumns);
-    std::vector<scalar_t> tail;
+    Room<float> tile(kBlockRows * kPanelColumns);
+    Room<scalar_t> tail;
     for (int64_t task = first; task < last; ++task) {
       const auto& segment = segments[task % S];
       pack(panel, segment.group, task / S);
@@ -190,7 +220,7 @@ void add_outer_products(const MatrixRef<scalar_t>& a, const MatrixRef<scalar_t>&
   const int64_t strips = (M + strip - 1) / strip;
   at::parallel_for(0, strips * E, 1, [&](int64_t first, int64_t last) {
     Panel<scalar_t> panel;
-    std::vector<scalar_t> a_transposed(strip * kInnerRows);
+    Room<scalar_t> a_transposed(strip * kInnerRows);
     for (int64_t task = first; task < last; ++task) {
       const int64_t e = task / strips, begin = task % strips * strip;
       const int64_t width = std::min(strip, M - begin);

@@ -20,7 +20,7 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 constexpr int64_t kQueries = 64, kKeys = 64;  // of a block of scores
-constexpr int64_t kLanes = 16;                 // of the widest vectors
+constexpr int64_t kLanes = 16;                // of the widest vectors
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 /// Where one sequence's head stands in (B, S, stride): rows of H numbers.
@@ -154,17 +154,6 @@ float dot(const scalar_t* a, const scalar_t* b, int64_t count) {
 #pragma omp simd reduction(+ : sum)
   for (int64_t i = 0; i < count; ++i) sum += static_cast<float>(a[i]) * static_cast<float>(b[i]);
   return sum;
-}
-
-/// The largest of `count` scores, a multiple of kLanes. NaN may be passed over.
-float largest(const float* scores, int64_t count) {
-  float tops[kLanes];
-  std::copy_n(scores, kLanes, tops);
-  for (int64_t j = kLanes; j < count; j += kLanes) {
-    for (int64_t l = 0; l < kLanes; ++l)
-      tops[l] = tops[l] < scores[j + l] ? scores[j + l] : tops[l];
-  }
-  return *std::max_element(tops, tops + kLanes);
 }
 
 /// One query's running softmax over blocks of keys: turns the scores into exp(score - max), zero

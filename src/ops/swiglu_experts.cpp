@@ -30,11 +30,13 @@ std::vector<Wave> waves(const std::vector<int64_t>& rows_E) {
   return waves_of(rows_E, kWaveRows * at::get_num_threads());
 }
 
-/// The most rows of any wave.
-int64_t room_of(const std::vector<Wave>& waves) {
+/// Room for the rows of any wave, `columns` wide.
+Tensor room_for(const std::vector<Wave>& waves, int64_t columns, const at::TensorOptions& options) {
   int64_t rows = 0;
   for (const Wave& wave : waves) rows = std::max(rows, wave.rows);
-  return rows;
+  const int64_t stride = options.dtype() == at::kFloat ? row_stride<float>(columns)
+                                                       : row_stride<at::BFloat16>(columns);
+  return at::empty({rows, stride}, options).narrow(1, 0, columns);
 }
 
 Tensor rows_of(const Tensor& x, const Wave& wave) { return x.narrow(0, wave.row, wave.rows); }
@@ -89,12 +91,13 @@ void inner_rows(const Tensor& x_RD, const Tensor& in_E2FD, const std::vector<int
     panel.pack_transposed(in.rows_from(F + first, count), count);
   };
   scalar_t *h = h_R2F.data_ptr<scalar_t>(), *a = a_RF.data_ptr<scalar_t>();
+  const int64_t h_stride = h_R2F.stride(0), a_stride = a_RF.stride(0);
   const auto store = [&](const Tile& tile) {
     const int64_t count = tile.columns / 2, first = tile.panel * kHalf;
     for (int64_t r = 0; r < tile.rows; ++r) {
-      scalar_t* kept = h + (tile.row + r) * 2 * F + first;
+      scalar_t* kept = h + (tile.row + r) * h_stride + first;
       activate(tile.at(r), tile.at(r) + count, count, kept, kept + F,
-               a + (tile.row + r) * F + first);
+               a + (tile.row + r) * a_stride + first);
     }
   };
   for_each_tile(matrix_ref<scalar_t>(x_RD), rows_E, (F + kHalf - 1) / kHalf, pack, store);
@@ -114,12 +117,15 @@ void inner_gradients(const Tensor& dy_RD, const Tensor& down_EDF,
   };
   const scalar_t* h = h_R2F.data_ptr<scalar_t>();
   scalar_t *dh = dh_R2F.data_ptr<scalar_t>(), *a = a_RF.data_ptr<scalar_t>();
+  const int64_t h_stride = h_R2F.stride(0), dh_stride = dh_R2F.stride(0), a_stride = a_RF.stride(0);
   const auto store = [&](const Tile& tile) {
     const int64_t first = tile.panel * kPanelColumns;
     for (int64_t r = 0; r < tile.rows; ++r) {
-      const int64_t at = (tile.row + r) * 2 * F + first;
-      activate_backward(tile.at(r), h + at, h + at + F, tile.columns, dh + at, dh + at + F,
-                        a + (tile.row + r) * F + first);
+      const int64_t row = tile.row + r;
+      const scalar_t* kept = h + row * h_stride + first;
+      scalar_t* gradient = dh + row * dh_stride + first;
+      activate_backward(tile.at(r), kept, kept + F, tile.columns, gradient, gradient + F,
+                        a + row * a_stride + first);
     }
   };
   for_each_tile(matrix_ref<scalar_t>(dy_RD), rows_E, panels_of(F), pack, store);
@@ -132,7 +138,7 @@ class SwiGluExperts : public torch::autograd::Function<SwiGluExperts> {
     const int64_t R = x_RD.size(0), F = down_EDF.size(-1);
     const std::vector<Wave> all = waves(rows_E);
     Tensor h_R2F = at::empty({R, 2 * F}, x_RD.options()), y_RD = at::empty_like(x_RD);
-    const Tensor room_RF = at::empty({room_of(all), F}, x_RD.options());
+    const Tensor room_RF = room_for(all, F, x_RD.options());
     for (const Wave& wave : all) {
       Tensor h = rows_of(h_R2F, wave), a = room_RF.narrow(0, 0, wave.rows), y = rows_of(y_RD, wave);
       dispatch_blocked(x_RD.scalar_type(), [&](auto zero) {
@@ -153,8 +159,8 @@ class SwiGluExperts : public torch::autograd::Function<SwiGluExperts> {
     const std::vector<Wave> all = waves(rows_E);
     const int64_t F = down_EDF.size(-1);
     const Tensor dy_RD = grads[0].contiguous();
-    const Tensor dh_room = at::empty({room_of(all), 2 * F}, x_RD.options());
-    const Tensor a_room = at::empty({room_of(all), F}, x_RD.options());
+    const Tensor dh_room = room_for(all, 2 * F, x_RD.options());
+    const Tensor a_room = room_for(all, F, x_RD.options());
     std::optional<WeightGradient> din, ddown;
     if (ctx->needs_input_grad(1)) din.emplace(in_E2FD);
     if (ctx->needs_input_grad(2)) ddown.emplace(down_EDF);

@@ -57,6 +57,20 @@ inline void round_row(const float* from, c10::BFloat16* to, int64_t count) {
 }
 inline void round_row(const float* from, float* to, int64_t count) { std::copy_n(from, count, to); }
 
+/// The largest of `count` > 0 numbers; NaN may be passed over. (A reduction with std::max stays
+/// scalar where NaN has to be minded.)
+inline float largest(const float* x, int64_t count) {
+  constexpr int64_t kLanes = 16;
+  float tops[kLanes];
+  std::fill_n(tops, kLanes, x[0]);
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    for (int64_t l = 0; l < kLanes; ++l) tops[l] = tops[l] < x[i + l] ? x[i + l] : tops[l];
+  }
+  for (; i < count; ++i) tops[0] = tops[0] < x[i] ? x[i] : tops[0];
+  return *std::max_element(tops, tops + kLanes);
+}
+
 inline float fast_sigmoid(float x) { return 1.0F / (1.0F + fast_exp(-x)); }
 
 }  // namespace switchyard

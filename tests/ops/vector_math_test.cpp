@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -43,6 +44,16 @@ TEST(VectorMathTest, RowsAreRoundedToNearestEven) {
   round_row(row.data(), rounded.data(), static_cast<int64_t>(row.size()));
   for (size_t i = 0; i + 1 < row.size(); ++i) EXPECT_EQ(rounded[i], c10::BFloat16(row[i])) << i;
   EXPECT_TRUE(std::isnan(static_cast<float>(rounded.back())));
+}
+
+TEST(VectorMathTest, Largest) {
+  std::vector<float> row;
+  for (int i = 0; i < 37; ++i) {
+    row.push_back(-2.0F - std::sin(0.9F * static_cast<float>(i)));
+    EXPECT_EQ(largest(row.data(), i + 1), *std::max_element(row.begin(), row.end())) << i;
+  }
+  row[3] = std::numeric_limits<float>::infinity();
+  EXPECT_EQ(largest(row.data(), 37), row[3]);
 }
 
 TEST(VectorMathTest, Sigmoid) {
