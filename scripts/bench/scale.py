@@ -228,23 +228,21 @@ def main():
     rows = [row for row in rows if row["group"] != "peak"]
     target = pathlib.Path(args.write or f"{args.source or args.out}.costs.yaml")
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Work does not depend on costs: any file will do to have it counted.
-    target.write_text(costs_yaml({name: 1e-9 for name in SHARED}, peak, "not yet", args))
+
+    def write(seconds, fitted):
+        target.write_text(costs_yaml(seconds, peak, fitted, args))
+
+    write({name: 1e-9 for name in SHARED}, "not yet")  # work does not depend on costs: any will do to have it counted
     for row in rows:
         row["work"] = plan(row, target)["work"]
-    fitted_rows = [row for row in rows if row["group"] != CHECK]
-    seconds = fit(fitted_rows)
+    fitted, kept = [r for r in rows if r["group"] != CHECK], [r for r in rows if r["group"] == CHECK]
+    seconds = fit(fitted)
+    write(seconds, "now")
     for row in rows:
-        row["model_s"] = sum(seconds[name] * value for name, value in units(row, row["work"]).items())
-        if row["threads"] > 1:
-            row["model_s"] /= row["threads"]
-    kept = [row for row in rows if row["group"] == CHECK]
-    target.write_text(costs_yaml(seconds, peak, f"{datetime.date.today()} to {len(fitted_rows)} runs: "
-                                 f"{spread(fitted_rows)}; {len(kept)} others: {spread(kept)}", args))
-    for row in rows:  # what the program makes of the file
         row["model_s"] = plan(row, target)["step_s"]
+    write(seconds, f"{datetime.date.today()} to {len(fitted)} runs, {spread(fitted)}; {len(kept)} other runs, {spread(kept)}")
     print_tables(rows)
-    print(f"\nThe fit: {spread(fitted_rows)}. Not in the fit: {spread(kept)}. Costs in {target}:\n")
+    print(f"\nThe fit: {spread(fitted)}. Not in the fit: {spread(kept)}. Costs in {target}:\n")
     print(target.read_text())
 
 

@@ -64,11 +64,13 @@ Device device_of_rank(const std::string& name, int64_t ranks) {
   throw ConfigError("--device " + name + ": not known; one of " + known);
 }
 
-Budget make_budget(const std::string& device, at::ScalarType compute) {
+/// `ranks_per_host`: of a machine that is described; 0: all ranks are on this host.
+Budget make_budget(const std::string& device, at::ScalarType compute, int64_t ranks_per_host) {
   Budget budget;
   budget.host = device == "cpu";
   if (budget.host) budget.program = measure_program_bytes(compute);
-  budget.bytes = [device](int64_t ranks) {
+  budget.bytes = [device, ranks_per_host](int64_t ranks) {
+    if (ranks_per_host > 0) ranks = std::min(ranks, ranks_per_host);
     return static_cast<int64_t>((1 - kHeadroom) *
                                 static_cast<double>(device_of_rank(device, ranks).memory_bytes));
   };
@@ -102,7 +104,7 @@ Plan make_plan(const PlanFlags& flags) {
     throw ConfigError("plan reads no data: give model.vocab_size, here auto, a number");
   }
   const at::ScalarType compute = compute_dtype(config.train);
-  const Budget budget = make_budget(flags.device, compute);
+  const Budget budget = make_budget(flags.device, compute, costs ? costs->ranks_per_host : 0);
   Plan plan;
   plan.size = model_size(config.model, config.moe, config.data.sequence_length);
   plan.compute = compute;
@@ -113,7 +115,8 @@ Plan make_plan(const PlanFlags& flags) {
     if (!plan.smallest.empty()) config = with_layout(config, plan.smallest.front());
   }
   plan.config = config;
-  plan.device = device_of_rank(flags.device, plan.ranks);
+  plan.device = device_of_rank(flags.device,
+                               costs ? std::min(plan.ranks, costs->ranks_per_host) : plan.ranks);
   plan.budget = budget.bytes(plan.ranks);
   plan.memory = budget.plan(config, compute, plan.ranks);
   plan.balanced = planned_volumes(config, compute, plan.ranks, RoutingCase::kBalanced);
@@ -442,6 +445,7 @@ Command add_plan(CLI::App& app) {
   command
       ->add_option("--imbalance", flags->imbalance,
                    "With --cost-model: token rows of the fullest rank over the mean of all")
+      ->type_name("RATIO")
       ->needs(cost_model)
       ->check(CLI::Range(1.0, 1e6))
       ->capture_default_str();
