@@ -52,6 +52,7 @@ GRID = [
     case("sizes", "hidden 512, experts of 1,024, 2 layers", batch=4, quick=True, **WIDE,
          moe__expert_intermediate_size=1024, model__num_hidden_layers=2),
     case("sizes", "four micro-batches", quick=True, train__micro_batch_size=2),
+    case("sizes", "64 experts, four micro-batches", quick=True, moe__num_experts=64, train__micro_batch_size=2),
     case("sizes", "16 micro-batches of 64 tokens", batch=16, data__sequence_length=64, train__micro_batch_size=1),
     case("sizes", "vocabulary 8,192", batch=4, model__vocab_size=8192),
     case("not in the fit", "hidden 512, 12 layers, experts of 512", batch=4, quick=True, **WIDE,
@@ -104,7 +105,7 @@ def measured(args):
                    "--rounds", 3, "--limit", 5])["peak_gflops"]
     rows = [{"group": "peak", **peak}]
     with out.open("w") as f:
-        print(json.dumps(rows[0]), file=f)
+        print(json.dumps(rows[0]), file=f, flush=True)
         for what in GRID:
             if (args.quick and not what["quick"]) or what["ranks"] not in args.ranks:
                 continue
@@ -207,11 +208,11 @@ def spread(rows):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--quick", action="store_true", help="a part of the grid")
+    p.add_argument("--quick", action="store_true", help="a part of the grid, fewer steps")
     p.add_argument("--precision", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"])
     p.add_argument("--ranks", nargs="+", type=int, default=[1, 2], help="leave out runs of other numbers of ranks")
-    p.add_argument("--rounds", type=int, default=7, help="quiet steps to time in each run")
-    p.add_argument("--limit", type=float, default=8, help="seconds after which a run ends with fewer")
+    p.add_argument("--rounds", type=int, help="quiet steps to time in each run: 7, or 5")
+    p.add_argument("--limit", type=float, help="seconds after which a run ends with fewer: 8, or 4")
     p.add_argument("--core", default="0", help="where runs of one rank and thread go")
     p.add_argument("--out", default="runs/bench/scale.json", help="measurements, one JSON object a line")
     p.add_argument("--from", dest="source", help="measurements of an earlier call, in place of new ones")
@@ -219,6 +220,8 @@ def main():
     p.add_argument("--network-us", type=float, default=5, help="stated, for projections: a message between hosts")
     p.add_argument("--network-gbytes", type=float, default=6.25, help="stated: GB/s of one rank to other hosts")
     args = p.parse_args()
+    args.rounds = args.rounds or (5 if args.quick else 7)
+    args.limit = args.limit if args.limit is not None else (4 if args.quick else 8)
 
     if args.source:
         rows = [json.loads(line) for line in pathlib.Path(args.source).read_text().splitlines()]
@@ -229,18 +232,22 @@ def main():
     target = pathlib.Path(args.write or f"{args.source or args.out}.costs.yaml")
     target.parent.mkdir(parents=True, exist_ok=True)
 
+    draft = target.with_name(target.name + ".new")
+
     def write(seconds, fitted):
-        target.write_text(costs_yaml(seconds, peak, fitted, args))
+        draft.write_text(costs_yaml(seconds, peak, fitted, args))
 
     write({name: 1e-9 for name in SHARED}, "not yet")  # work does not depend on costs: any will do to have it counted
     for row in rows:
-        row["work"] = plan(row, target)["work"]
+        row["work"] = plan(row, draft)["work"]
     fitted, kept = [r for r in rows if r["group"] != CHECK], [r for r in rows if r["group"] == CHECK]
     seconds = fit(fitted)
     write(seconds, "now")
     for row in rows:
-        row["model_s"] = plan(row, target)["step_s"]
-    write(seconds, f"{datetime.date.today()} to {len(fitted)} runs, {spread(fitted)}; {len(kept)} other runs, {spread(kept)}")
+        row["model_s"] = plan(row, draft)["step_s"]
+    write(seconds, f"{datetime.date.today()} to {len(fitted)} runs, {spread(fitted)}; {len(kept)} other runs, "
+                   f"{spread(kept)}")
+    draft.replace(target)
     print_tables(rows)
     print(f"\nThe fit: {spread(fitted)}. Not in the fit: {spread(kept)}. Costs in {target}:\n")
     print(target.read_text())
