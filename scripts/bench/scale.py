@@ -54,16 +54,17 @@ GRID = [
     case("sizes", "four micro-batches", quick=True, train__micro_batch_size=2),
     case("sizes", "64 experts, four micro-batches", quick=True, moe__num_experts=64, train__micro_batch_size=2),
     case("sizes", "16 micro-batches of 64 tokens", batch=16, data__sequence_length=64, train__micro_batch_size=1),
-    case("sizes", "vocabulary 8,192", batch=4, model__vocab_size=8192),
     case("not in the fit", "hidden 512, 12 layers, experts of 512", batch=4, quick=True, **WIDE,
          model__num_hidden_layers=12, data__sequence_length=128),
     case("not in the fit", "32 experts, sequence length 512, two micro-batches", batch=4, quick=True,
          moe__num_experts=32, data__sequence_length=512, train__micro_batch_size=2),
+    case("not in the fit", "vocabulary 8,192", batch=4, model__vocab_size=8192),
     case("not in the fit", "16 experts, EP 2, sequence length 512", ranks=2, batch=4, moe__num_experts=16,
          data__sequence_length=512),
     case("not in the fit", "W1 on two threads", threads=2),
 ]
 CHECK = "not in the fit"
+PRECISIONS = "fp32", "bf16"
 
 
 def environment(threads):
@@ -107,9 +108,9 @@ def measured(args):
     with out.open("w") as f:
         print(json.dumps(rows[0]), file=f, flush=True)
         for what in GRID:
-            if (args.quick and not what["quick"]) or what["ranks"] not in args.ranks:
+            if args.quick and not what["quick"]:
                 continue
-            for precision in args.precision:
+            for precision in PRECISIONS:
                 rows.append(measure(what, precision, args))
                 print(json.dumps(rows[-1]), file=f, flush=True)
                 print(f"{rows[-1]['tok_s']:9.0f} tokens/s, {rows[-1]['quiet']} quiet of {rows[-1]['steps']}, "
@@ -141,7 +142,7 @@ def units(row, work):
 
 def fit(rows):
     """{coefficient: seconds}."""
-    names = [f"{p}.{name}" for p in sorted({row["precision"] for row in rows}) for name in THREAD] + list(SHARED)
+    names = [f"{p}.{name}" for p in PRECISIONS for name in THREAD] + list(SHARED)
     matrix = numpy.array([[units(row, row["work"]).get(name, 0.0) / row["step_s"] for name in names] for row in rows])
     scale = numpy.maximum(matrix.max(axis=0), 1e-300)  # columns alike, for the arithmetic
     found, _ = nnls(matrix / scale, numpy.ones(len(rows)))
@@ -161,7 +162,7 @@ def costs_yaml(seconds, peak, fitted, args):
              f"machine: \"{machine()}\"", f"fitted: \"{fitted}\"",
              f"cores: {cores}  # of a host, shared by its ranks where train.threads is auto",
              f"ranks_per_host: {cores}"]
-    for p in ("fp32", "bf16"):
+    for p in PRECISIONS:
         def of(name):
             return seconds.get(f"{p}.{name}", 0)
         lines += [f"{p}:  # of one thread", f"  peak_gflops: {peak[p]:.4g}", f"  products_gflops: {rate(of('flop'))}",
@@ -206,17 +207,37 @@ def spread(rows):
     return f"{100 * statistics.mean(off):.1f} % off on average, {100 * max(off):.1f} % at most" if off else "none"
 
 
+def write_costs(rows, peak, target, args):
+    """Fits, writes the file, and gives each row `model_s`, the step that the program predicts with it."""
+    draft = target.with_name(target.name + ".new")
+
+    def write(seconds, fitted):
+        draft.write_text(costs_yaml(seconds, peak, fitted, args))
+
+    write({name: 1e-9 for name in SHARED}, "not yet")  # work does not depend on costs: any will do to have it counted
+    for row in rows:
+        row["work"] = plan(row, draft)["work"]
+    used, others = [row for row in rows if row["group"] != CHECK], [row for row in rows if row["group"] == CHECK]
+    seconds = fit(used)
+    write(seconds, "just now")
+    for row in rows:
+        row["model_s"] = plan(row, draft)["step_s"]
+    fitted = (f"{datetime.date.today()} to {len(used)} runs, {spread(used)}; "
+              f"{len(others)} runs that had no part in it, {spread(others)}")
+    write(seconds, fitted)
+    draft.replace(target)
+    return fitted
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--quick", action="store_true", help="a part of the grid, fewer steps")
-    p.add_argument("--precision", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"])
-    p.add_argument("--ranks", nargs="+", type=int, default=[1, 2], help="leave out runs of other numbers of ranks")
     p.add_argument("--rounds", type=int, help="quiet steps to time in each run: 7, or 5")
     p.add_argument("--limit", type=float, help="seconds after which a run ends with fewer: 8, or 4")
     p.add_argument("--core", default="0", help="where runs of one rank and thread go")
     p.add_argument("--out", default="runs/bench/scale.json", help="measurements, one JSON object a line")
     p.add_argument("--from", dest="source", help="measurements of an earlier call, in place of new ones")
-    p.add_argument("--write", help="the cost model's file")
+    p.add_argument("--write", help="the cost model's file; left out: beside the measurements")
     p.add_argument("--network-us", type=float, default=5, help="stated, for projections: a message between hosts")
     p.add_argument("--network-gbytes", type=float, default=6.25, help="stated: GB/s of one rank to other hosts")
     args = p.parse_args()
@@ -227,30 +248,12 @@ def main():
         rows = [json.loads(line) for line in pathlib.Path(args.source).read_text().splitlines()]
     else:
         rows = measured(args)
-    peak = next(row for row in rows if row["group"] == "peak")
-    rows = [row for row in rows if row["group"] != "peak"]
+    peak, rows = rows[0], rows[1:]
     target = pathlib.Path(args.write or f"{args.source or args.out}.costs.yaml")
     target.parent.mkdir(parents=True, exist_ok=True)
-
-    draft = target.with_name(target.name + ".new")
-
-    def write(seconds, fitted):
-        draft.write_text(costs_yaml(seconds, peak, fitted, args))
-
-    write({name: 1e-9 for name in SHARED}, "not yet")  # work does not depend on costs: any will do to have it counted
-    for row in rows:
-        row["work"] = plan(row, draft)["work"]
-    fitted, kept = [r for r in rows if r["group"] != CHECK], [r for r in rows if r["group"] == CHECK]
-    seconds = fit(fitted)
-    write(seconds, "now")
-    for row in rows:
-        row["model_s"] = plan(row, draft)["step_s"]
-    write(seconds, f"{datetime.date.today()} to {len(fitted)} runs, {spread(fitted)}; {len(kept)} other runs, "
-                   f"{spread(kept)}")
-    draft.replace(target)
+    fitted = write_costs(rows, peak, target, args)
     print_tables(rows)
-    print(f"\nThe fit: {spread(fitted)}. Not in the fit: {spread(kept)}. Costs in {target}:\n")
-    print(target.read_text())
+    print(f"\nFitted {fitted}. In {target}:\n\n{target.read_text()}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ namespace switchyard {
 struct ThreadCosts {
   double flop = 0;             // of matrix products
   double score = 0;            // of attention: softmax, there and back
-  double activation_byte = 0;  // of what forward keeps for backward, read or written
+  double activation_byte = 0;  // of activations and their gradients, read or written
   double weight_byte = 0;      // of weights packed for products and of gradients added to
   double layer = 0;       // of each decoder layer and micro-batch: what does not depend on sizes
   double peak_flops = 0;  // per second: what MFU is measured against

@@ -114,10 +114,10 @@ StepWork step_work(const RunConfig& config, at::ScalarType compute, int64_t worl
   work.scores = batches * L * N * static_cast<double>(B * scores_of_head(S));
   work.dense_flops = batches * 6 * T * dense + 7 * 2 * H * work.scores;
   work.expert_flops = batches * moe_layers * local * expert * flops_per_weight(rows);
-  work.activation_bytes =
-      batches * 4 *
-      static_cast<double>(
-          planned_activations(config, compute, world_size, RoutingCase::kBalanced).kept);
+  const double kept = static_cast<double>(
+      planned_activations(config, compute, world_size, RoutingCase::kBalanced).kept);
+  const double logits = T * static_cast<double>(model.vocab_size);
+  work.activation_bytes = batches * (4 * kept + logits * static_cast<double>(8 + 3 * w));
   work.weight_bytes = batches * (dense * traffic_per_weight(T, w) +
                                  moe_layers * local * expert * traffic_per_weight(rows, w));
   const double held = static_cast<double>(size.dense_parameters) +

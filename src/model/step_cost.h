@@ -18,8 +18,10 @@ struct StepWork {
   /// 6 per weight and token; experts with their rows filled up to multiples of 16 (for the
   /// gradients of weights, 32), on average 7.5 (15.5) more, less where R < 1.
   double dense_flops = 0, expert_flops = 0;
-  double scores = 0;            // query-key pairs of all heads, in blocks of 64 x 128
-  double activation_bytes = 0;  // 4 x what forward keeps: written, read; its gradient so, too
+  double scores = 0;  // query-key pairs of all heads, in blocks of 64 x 128
+  /// 4 x what forward keeps: written, read, and its gradient so, too; and for each logit 8 + 3 w:
+  /// written and read, and its gradient written and read twice.
+  double activation_bytes = 0;
   /// For each weight of a product and micro-batch: 2 w per 1,024 rows (packed in forward and in
   /// backward), 8 per 256 rows (added to its gradient); where R < 1, R times that.
   double weight_bytes = 0;

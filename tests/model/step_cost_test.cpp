@@ -62,8 +62,9 @@ TEST(StepCostTest, WorkOfOneRankByHand) {
   EXPECT_EQ(work.expert_flops, 2 * 8 * kExpert * 2 * (2 * 135.5 + 143.5));
   // 512 and 128 rows: one and one packing there and back, two and one sums of gradients.
   EXPECT_EQ(work.weight_bytes, 2 * (kDense * (8 + 16) + 8 * kExpert * (8 + 8)));
-  EXPECT_EQ(work.activation_bytes,
-            2 * 4 * planned_activations(config, at::kFloat, 1, RoutingCase::kBalanced).kept);
+  // 64 logits for each token.
+  const int64_t kept = planned_activations(config, at::kFloat, 1, RoutingCase::kBalanced).kept;
+  EXPECT_EQ(work.activation_bytes, 2 * (4 * kept + 512 * 64 * (8 + 3 * 4)));
   const int64_t parameters =
       model_size(config.model, config.moe, config.data.sequence_length).total_parameters();
   EXPECT_EQ(work.optimizer_bytes, 36.0 * parameters);

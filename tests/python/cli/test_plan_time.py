@@ -1,6 +1,5 @@
 """`switchyard plan --cost-model`: times by hand, projections, files that are refused, and the script that fits one."""
 
-import argparse
 import json
 import sys
 
@@ -175,7 +174,7 @@ def test_what_the_script_measures_and_writes(scale, tmp_path, monkeypatch):
     monkeypatch.setattr(scale, "GRID", [scale.case("sizes", "small", **small), scale.case(scale.CHECK, "two layers", **{
         **small, "model__num_hidden_layers": 2})])
     monkeypatch.setattr(scale, "measured", lambda args: [{"group": "peak", "fp32": 100, "bf16": 200}] + [
-        scale.measure(what, precision, args) for what in scale.GRID for precision in args.precision])
+        scale.measure(what, precision, args) for what in scale.GRID for precision in scale.PRECISIONS])
     written = tmp_path / "here.yaml"
     monkeypatch.setattr(sys, "argv", ["scale.py", "--rounds", "3", "--limit", "0", "--write", str(written),
                                       "--out", str(tmp_path / "rows.json")])
