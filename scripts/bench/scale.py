@@ -156,8 +156,9 @@ def rate(seconds):
 def costs_yaml(seconds, peak, fitted, args):
     """The file that `plan --cost-model` reads."""
     cores = os.cpu_count()
-    lines = [f"# What a step's work costs on this class of machine, for `switchyard plan --cost-model`; docs/plan.md says",
-             "# what each key means. null: too small to be seen. Written, from measurements on an otherwise idle machine, by",
+    lines = ["# What a step's work costs on this class of machine, for `switchyard plan --cost-model`;",
+             "# docs/plan.md says what each key means. null: too small to be seen. Written, from",
+             "# measurements on an otherwise idle machine, by",
              f"#   .venv/bin/python scripts/bench/scale.py --write {args.write or 'FILE'}",
              f"machine: \"{machine()}\"", f"fitted: \"{fitted}\"",
              f"cores: {cores}  # of a host, shared by its ranks where train.threads is auto",
@@ -203,8 +204,8 @@ def error(row):
 
 
 def spread(rows):
-    off = [abs(error(row)) for row in rows]
-    return f"{100 * statistics.mean(off):.1f} % off on average, {100 * max(off):.1f} % at most" if off else "none"
+    off = [100 * abs(error(row)) for row in rows]
+    return f"{len(rows)} runs " + (f"{statistics.mean(off):.1f} % off (at most {max(off):.1f})" if off else "")
 
 
 def write_costs(rows, peak, target, args):
@@ -222,8 +223,7 @@ def write_costs(rows, peak, target, args):
     write(seconds, "just now")
     for row in rows:
         row["model_s"] = plan(row, draft)["step_s"]
-    fitted = (f"{datetime.date.today()} to {len(used)} runs, {spread(used)}; "
-              f"{len(others)} runs that had no part in it, {spread(others)}")
+    fitted = f"{datetime.date.today()}: {spread(used)}; not in the fit: {spread(others)}"
     write(seconds, fitted)
     draft.replace(target)
     return fitted
@@ -244,6 +244,8 @@ def main():
     args.rounds = args.rounds or (5 if args.quick else 7)
     args.limit = args.limit if args.limit is not None else (4 if args.quick else 8)
 
+    if not pathlib.Path(BINARY).exists():
+        sys.exit(f"{BINARY} is not there; scripts/build.sh builds it")
     if args.source:
         rows = [json.loads(line) for line in pathlib.Path(args.source).read_text().splitlines()]
     else:

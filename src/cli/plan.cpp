@@ -362,7 +362,7 @@ std::string time_text(const Plan& plan, const PlannedTime& time) {
   return lines +
          text("\n  of %s thread(s) a rank on %s; fullest rank %.2f times the mean\n",
               grouped(time.threads).c_str(), time.costs.machine.c_str(), time.imbalance) +
-         "  by " + time.costs.path + ", fitted " + time.costs.fitted + "\n\n";
+         "  by " + time.costs.path + "\n  fitted " + time.costs.fitted + "\n\n";
 }
 
 std::string layouts_text(const Plan& plan) {
