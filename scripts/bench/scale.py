@@ -65,6 +65,7 @@ GRID = [
 ]
 CHECK = "not in the fit"
 PRECISIONS = "fp32", "bf16"
+PEAK_SIZE = 4096  # of the square product
 
 
 def environment(threads):
@@ -103,7 +104,7 @@ def measured(args):
     out = pathlib.Path(args.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     peak = answer(["taskset", "-c", args.core, BINARY, "bench", "gemm", "--json", "--threads", 1, "--warmup", 1,
-                   "--rounds", 3, "--limit", 5])["peak_gflops"]
+                   "--rounds", 3, "--limit", args.limit, "--gemm-size", PEAK_SIZE])["peak_gflops"]
     rows = [{"group": "peak", **peak}]
     with out.open("w") as f:
         print(json.dumps(rows[0]), file=f, flush=True)

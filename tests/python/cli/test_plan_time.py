@@ -168,15 +168,25 @@ def test_the_fit_finds_the_times_that_the_program_tells(scale, costs):
         assert found == pytest.approx(row["step_s"], rel=1e-6), row["name"]
 
 
-def test_what_the_script_measures_and_writes(scale, tmp_path, monkeypatch):
+def test_what_the_script_measures_and_writes(scale, tmp_path, monkeypatch, capsys):
     small = {"model__hidden_size": 32, "model__num_attention_heads": 4, "moe__expert_intermediate_size": 48,
-             "data__sequence_length": 32, "train__micro_batch_size": 4}
-    monkeypatch.setattr(scale, "GRID", [scale.case("sizes", "small", **small), scale.case(scale.CHECK, "two layers", **{
-        **small, "model__num_hidden_layers": 2})])
-    monkeypatch.setattr(scale, "measured", lambda args: [{"group": "peak", "fp32": 100, "bf16": 200}] + [
-        scale.measure(what, precision, args) for what in scale.GRID for precision in scale.PRECISIONS])
-    written = tmp_path / "here.yaml"
-    monkeypatch.setattr(sys, "argv", ["scale.py", "--rounds", "3", "--limit", "0", "--write", str(written),
-                                      "--out", str(tmp_path / "rows.json")])
-    scale.main()
-    assert plan(W1, written, parallel__expert=1)["time"]["step_s"] > 0
+             "data__sequence_length": 32}
+    monkeypatch.setattr(scale, "PEAK_SIZE", 64)
+    monkeypatch.setattr(scale, "GRID", [scale.case("sizes", "small", **small), scale.case(
+        scale.CHECK, "two layers", **small, model__num_hidden_layers=2)])
+    rows, written = tmp_path / "rows.json", tmp_path / "here.yaml"
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["scale.py", *map(str, words)])
+        scale.main()
+        return capsys.readouterr().out
+
+    printed = run("--rounds", 3, "--limit", 0, "--out", rows, "--write", written)
+    assert [json.loads(line)["group"] for line in rows.read_text().splitlines()] == [
+        "peak", "sizes", "sizes", scale.CHECK, scale.CHECK]
+    assert printed.count("| two layers | 1 x 1 |") == 2 and written.read_text() in printed
+    told = plan(W1, written, parallel__expert=1)["time"]
+    assert told["step_s"] > 0 and "2 runs" in told["fitted"] and "not in the fit: 2 runs" in told["fitted"]
+    again = tmp_path / "again.yaml"
+    run("--from", rows, "--write", again)
+    assert again.read_text().replace(str(again), "") == written.read_text().replace(str(written), "")
