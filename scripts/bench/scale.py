@@ -86,14 +86,19 @@ def flags(what, precision):
     return [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
 
 
-def pinned(what, core):
+def on_cores(count):
+    """Runs what follows on the first processors that this process may use."""
+    return ["taskset", "-c", ",".join(map(str, sorted(os.sched_getaffinity(0))[:count]))]
+
+
+def pinned(what):
     if what["ranks"] > 1:
         return ["mpirun", "-n", what["ranks"], "--oversubscribe", "--bind-to", "core:overload-allowed"]
-    return ["taskset", "-c", core if what["threads"] == 1 else f"0-{what['threads'] - 1}"]
+    return on_cores(what["threads"])
 
 
 def measure(what, precision, args):
-    row = answer([*pinned(what, args.core), BINARY, "bench", "step", "--json", "--config", W1, *flags(what, precision),
+    row = answer([*pinned(what), BINARY, "bench", "step", "--json", "--config", W1, *flags(what, precision),
                   "--warmup", 2, "--rounds", args.rounds, "--limit", args.limit, "--gemm-size", 256], what["threads"])
     kept = ("step_s", "tok_s", "tok_s_min", "tok_s_max", "quiet", "steps", "max_load", "max_rank_load", "tokens",
             "load_average")
@@ -103,7 +108,7 @@ def measure(what, precision, args):
 def measured(args):
     out = pathlib.Path(args.out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    peak = answer(["taskset", "-c", args.core, BINARY, "bench", "gemm", "--json", "--threads", 1, "--warmup", 1,
+    peak = answer([*on_cores(1), BINARY, "bench", "gemm", "--json", "--threads", 1, "--warmup", 1,
                    "--rounds", 3, "--limit", args.limit, "--gemm-size", PEAK_SIZE])["peak_gflops"]
     rows = [{"group": "peak", **peak}]
     with out.open("w") as f:
@@ -235,7 +240,6 @@ def main():
     p.add_argument("--quick", action="store_true", help="a part of the grid, fewer steps")
     p.add_argument("--rounds", type=int, help="quiet steps to time in each run: 7, or 5")
     p.add_argument("--limit", type=float, help="seconds after which a run ends with fewer: 8, or 4")
-    p.add_argument("--core", default="0", help="where runs of one rank and thread go")
     p.add_argument("--out", default="runs/bench/scale.json", help="measurements, one JSON object a line")
     p.add_argument("--from", dest="source", help="measurements of an earlier call, in place of new ones")
     p.add_argument("--write", help="the cost model's file; left out: beside the measurements")
