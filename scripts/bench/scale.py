@@ -9,7 +9,7 @@ Runs `switchyard bench step` over a grid of configs around W1 (configs/bench/w1.
 (docs/plan.md, src/model/step_cost.h): non-negative, by least squares of relative errors, with what `plan` counts as
 work. Prints tables in Markdown: every run beside the model, configs that had no part in the fit by themselves.
 
-Cost: about 10 minutes of two cores; --quick, a part of the grid, about 3. Leave the machine alone meanwhile: steps in
+Cost: about 10 minutes of two cores; --quick, a part of the grid, about 4. Leave the machine alone meanwhile: steps in
 which other programs took 5 % of it do not count. Needs SciPy: scripts/install.sh --tests.
 """
 import argparse

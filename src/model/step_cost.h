@@ -63,8 +63,8 @@ inline bool spans_hosts(const CostModel& costs, int64_t world_size) {
   return world_size > costs.ranks_per_host;
 }
 
-/// The work at these costs. Threads divide all that is computed. Ranks fill hosts in their order:
-/// rows go to ranks of the same host by `host`, to others by `network`; reductions of
+/// The work at these costs. Threads divide all that is computed but `layers`. Ranks fill hosts in
+/// their order: rows go to ranks of the same host by `host`, to others by `network`; reductions of
 /// a world on several hosts go at the speed of the network.
 ///
 ///   imbalance  rows of the fullest rank over the mean, at least 1; with EP = 1 without effect
