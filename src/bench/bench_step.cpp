@@ -119,6 +119,14 @@ double max_load(const StepCounts& counts) {
   return load_LE.amax(/*dim=*/1).mean().item<double>();
 }
 
+/// The rank whose experts get most / mean, the mean over MoE layers; 1 without any.
+double max_rank_load(const StepCounts& counts, int64_t expert_ranks) {
+  if (!counts.defined()) return 1.0;
+  const Tensor rows_LP =
+      counts.all_LE.view({counts.all_LE.size(0), expert_ranks, -1}).sum(/*dim=*/2);
+  return (rows_LP.amax(/*dim=*/1) / rows_LP.mean(/*dim=*/1)).mean().item<double>();
+}
+
 double mean(const std::vector<double>& x) {
   double sum = 0;
   for (const double value : x) sum += value;
@@ -186,6 +194,7 @@ json bench_step(const Runtime& runtime, const RunConfig& config, const StepBench
               {"parameters_total", session.size().total_parameters()},
               {"parameters_active", session.size().active_parameters},
               {"max_load", max_load(report.counts)},
+              {"max_rank_load", max_rank_load(report.counts, config.parallel.expert)},
               {"dropped", mean(report.dropped_L)},
               {"peak_rss_bytes", peak_rss},
               {"comm_share", comm_ms / step_ms},

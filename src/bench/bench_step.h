@@ -33,7 +33,8 @@ RunConfig balanced_routing(RunConfig config);
 ///                    announce the rows; exchange_expected, the rows alone: choices that leave
 ///                    their rank x width x element, 4 times; reduction and gather as planned
 ///                    (step_volumes.h)
-///   max_load         fullest expert / mean, the mean over MoE layers; dropped: share of choices
+///   max_load         fullest expert / mean, the mean over MoE layers; max_rank_load: the rank
+///                    whose experts get most / mean; dropped: share of choices
 ///
 /// Collective over all ranks. Throws ConfigError without a vocabulary size.
 nlohmann::json bench_step(const Runtime& runtime, const RunConfig& config, const StepBench& bench);

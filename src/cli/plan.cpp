@@ -1,11 +1,14 @@
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "cli/command.h"
+#include "config/cost_model.h"
 #include "config/load_config.h"
 #include "metrics/console.h"
 #include "model/layout_search.h"
+#include "model/step_cost.h"
 #include "model/step_volumes.h"
 #include "train/load_run_config.h"
 #include "train/program_memory.h"
@@ -21,7 +24,20 @@ struct PlanFlags {
   std::vector<std::string> sets;
   int64_t ranks = 0;  // 0: left out
   std::string device = "cpu";
+  std::string cost_model;  // empty: no times
+  double imbalance = 1;
   bool json = false;
+};
+
+/// A step's time, with --cost-model.
+struct PlannedTime {
+  CostModel costs;
+  StepWork work;
+  StepCost cost;
+  int64_t threads = 1;
+  bool projected = false;  // over hosts that nobody measured together
+  double imbalance = 1, tokens_per_second = 0;
+  double mfu = 0;  // 0: no peak in the file
 };
 
 struct Plan {
@@ -36,6 +52,7 @@ struct Plan {
   std::vector<Layout> smallest;  // of the fewest ranks that fit
   std::optional<Layout> leanest;
   int64_t budget;  // bytes of the device that are planned with
+  std::optional<PlannedTime> time = {};
 
   bool fits() const { return memory.total() <= budget; }
 };
@@ -47,25 +64,47 @@ Device device_of_rank(const std::string& name, int64_t ranks) {
   throw ConfigError("--device " + name + ": not known; one of " + known);
 }
 
-Budget make_budget(const std::string& device, at::ScalarType compute) {
+/// `ranks_per_host`: of a machine that is described; 0: all ranks are on this host.
+Budget make_budget(const std::string& device, at::ScalarType compute, int64_t ranks_per_host) {
   Budget budget;
   budget.host = device == "cpu";
   if (budget.host) budget.program = measure_program_bytes(compute);
-  budget.bytes = [device](int64_t ranks) {
+  budget.bytes = [device, ranks_per_host](int64_t ranks) {
+    if (ranks_per_host > 0) ranks = std::min(ranks, ranks_per_host);
     return static_cast<int64_t>((1 - kHeadroom) *
                                 static_cast<double>(device_of_rank(device, ranks).memory_bytes));
   };
   return budget;
 }
 
+PlannedTime plan_time(const PlanFlags& flags, const CostModel& costs, const Plan& plan) {
+  const RunConfig& config = plan.config;
+  PlannedTime time;
+  time.costs = costs;
+  time.work = step_work(config, plan.compute, plan.ranks);
+  time.cost = step_cost(time.work, config, plan.compute, plan.ranks, costs, flags.imbalance);
+  time.threads = planned_threads(config, costs, plan.ranks);
+  time.projected = spans_hosts(costs, plan.ranks);
+  time.imbalance = flags.imbalance;
+  const auto tokens =
+      static_cast<double>(config.train.global_batch_size * config.data.sequence_length);
+  time.tokens_per_second = tokens / time.cost.total();
+  const double peak = (plan.compute == at::kFloat ? costs.fp32 : costs.bf16).peak_flops *
+                      static_cast<double>(time.threads * plan.ranks);
+  time.mfu = peak > 0 ? plan.size.flops_per_token * time.tokens_per_second / peak : 0;
+  return time;
+}
+
 Plan make_plan(const PlanFlags& flags) {
   device_of_rank(flags.device, 1);  // known?
+  std::optional<CostModel> costs;
+  if (!flags.cost_model.empty()) costs = load_cost_model(flags.cost_model);
   RunConfig config = load_run_config(flags.config, flags.sets, static_cast<int>(flags.ranks));
   if (config.model.vocab_size == kAuto) {
     throw ConfigError("plan reads no data: give model.vocab_size, here auto, a number");
   }
   const at::ScalarType compute = compute_dtype(config.train);
-  const Budget budget = make_budget(flags.device, compute);
+  const Budget budget = make_budget(flags.device, compute, costs ? costs->ranks_per_host : 0);
   Plan plan;
   plan.size = model_size(config.model, config.moe, config.data.sequence_length);
   plan.compute = compute;
@@ -76,13 +115,15 @@ Plan make_plan(const PlanFlags& flags) {
     if (!plan.smallest.empty()) config = with_layout(config, plan.smallest.front());
   }
   plan.config = config;
-  plan.device = device_of_rank(flags.device, plan.ranks);
+  plan.device = device_of_rank(flags.device,
+                               costs ? std::min(plan.ranks, costs->ranks_per_host) : plan.ranks);
   plan.budget = budget.bytes(plan.ranks);
   plan.memory = budget.plan(config, compute, plan.ranks);
   plan.balanced = planned_volumes(config, compute, plan.ranks, RoutingCase::kBalanced);
   plan.worst = planned_volumes(config, compute, plan.ranks, RoutingCase::kWorst);
   plan.fitting = fitting_layouts(config, compute, plan.ranks, budget);
   plan.leanest = leanest_layout(config, compute, plan.ranks, budget);
+  if (costs) plan.time = plan_time(flags, *costs, plan);
   return plan;
 }
 
@@ -144,6 +185,43 @@ Json as_json(const Layout& layout) {
           {"set", set_flags(layout)}};
 }
 
+/// The parts of a step's time, in the order in which they are told.
+std::vector<std::pair<const char*, double>> parts_of(const StepCost& cost) {
+  return {
+      {"products", cost.products}, {"scores", cost.scores},       {"activations", cost.activations},
+      {"weights", cost.weights},   {"optimizer", cost.optimizer}, {"layers", cost.layers},
+      {"exchange", cost.exchange}, {"reduction", cost.reduction}, {"wait", cost.wait}};
+}
+
+Json as_json(const StepWork& work) {
+  return {{"dense_flops", work.dense_flops},
+          {"expert_flops", work.expert_flops},
+          {"scores", work.scores},
+          {"activation_bytes", work.activation_bytes},
+          {"weight_bytes", work.weight_bytes},
+          {"optimizer_bytes", work.optimizer_bytes},
+          {"layers", work.layers},
+          {"exchange_messages", work.exchange_messages},
+          {"exchange_bytes", work.exchange_bytes},
+          {"reduction_messages", work.reduction_messages},
+          {"reduction_bytes", work.reduction_bytes}};
+}
+
+Json as_json(const PlannedTime& time) {
+  Json parts;
+  for (const auto& [part, seconds] : parts_of(time.cost)) parts[part] = seconds;
+  return {{"projected", time.projected},
+          {"machine", time.costs.machine},
+          {"fitted", time.costs.fitted},
+          {"threads", time.threads},
+          {"imbalance", time.imbalance},
+          {"step_s", time.cost.total()},
+          {"tokens_per_second", time.tokens_per_second},
+          {"mfu", time.mfu > 0 ? Json(time.mfu) : Json()},
+          {"parts_s", parts},
+          {"work", as_json(time.work)}};
+}
+
 Json suggestion(const Plan& plan) {
   const std::vector<Layout>& from = plan.fitting.empty() ? plan.smallest : plan.fitting;
   if (from.empty()) return nullptr;
@@ -192,6 +270,7 @@ std::string as_json(const Plan& plan) {
       {"layouts", layouts},
       {"suggestion", suggestion(plan)}};
   if (plan.fitting.empty()) told["advice"] = advice_for(plan);
+  if (plan.time) told["time"] = as_json(*plan.time);
   return told.dump() + "\n";
 }
 
@@ -260,6 +339,32 @@ std::string volume_text(const Plan& plan) {
          line("weights, gathered", balanced.gather, worst.gather);
 }
 
+std::string time_text(const Plan& plan, const PlannedTime& time) {
+  const double total = time.cost.total();
+  std::string lines =
+      time.projected
+          ? text(
+                "time of a step, projected, not measured: %s hosts of %s ranks, network as the "
+                "file states it\n",
+                grouped((plan.ranks + time.costs.ranks_per_host - 1) / time.costs.ranks_per_host)
+                    .c_str(),
+                grouped(time.costs.ranks_per_host).c_str())
+          : std::string("time of a step, predicted\n");
+  for (const auto& [part, seconds] : parts_of(time.cost)) {
+    if (seconds == 0) continue;
+    const auto filled = static_cast<size_t>(std::lround(24 * seconds / total));
+    lines += text("  %-12s %7.1f ms  %-24s %3.0f %%\n", part, 1e3 * seconds,
+                  std::string(filled, '#').c_str(), 100 * seconds / total);
+  }
+  lines += text("  %-12s %7.1f ms  %s tokens/s", "together", 1e3 * total,
+                grouped(std::llround(time.tokens_per_second)).c_str());
+  if (time.mfu > 0) lines += text(", MFU %.1f %%", 100 * time.mfu);
+  return lines +
+         text("\n  of %s thread(s) a rank on %s; fullest rank %.2f times the mean\n",
+              grouped(time.threads).c_str(), time.costs.machine.c_str(), time.imbalance) +
+         "  by " + time.costs.path + "\n  fitted " + time.costs.fitted + "\n\n";
+}
+
 std::string layouts_text(const Plan& plan) {
   constexpr size_t kShown = 8;
   std::string lines;
@@ -306,7 +411,8 @@ std::string as_text(const Plan& plan) {
          std::to_string(config.train.micro_batch_size) + " x " +
          grouped(config.data.sequence_length) + " tokens, " +
          grouped(micro_batches(config, plan.ranks)) + " per step\n\n" + memory_text(plan) + "\n" +
-         volume_text(plan) + "\n" + layouts_text(plan);
+         volume_text(plan) + "\n" + (plan.time ? time_text(plan, *plan.time) : "") +
+         layouts_text(plan);
 }
 
 ExitCode run_plan(const PlanFlags& flags, const Runtime& runtime) {
@@ -330,11 +436,26 @@ Command add_plan(CLI::App& app) {
                    "What each rank has: cpu (this host's memory, shared by the ranks), a100-40, "
                    "a100, h100, h200, b200")
       ->capture_default_str();
+  command
+      ->add_option("--cost-model", flags->cost_model,
+                   "What work costs on a machine, such as configs/bench/costs/epyc-2core.yaml: "
+                   "adds the time of a step. scripts/bench/scale.py makes one of this machine")
+      ->type_name("COSTS.yaml");
+  CLI::Option* cost_model = command->get_option("--cost-model");
+  command
+      ->add_option("--imbalance", flags->imbalance,
+                   "With --cost-model: token rows of the fullest rank over the mean of all")
+      ->type_name("RATIO")
+      ->needs(cost_model)
+      ->check(CLI::Range(1.0, 1e6))
+      ->capture_default_str();
   command->add_option("--set", flags->sets, "key.path=value over the file; may be repeated")
       ->allow_extra_args(false);
   command->add_flag("--json", flags->json, "One JSON object on stdout");
   command->footer(
-      "Example: switchyard plan configs/presets/mixtral_8x7b.yaml --ranks 64 --device h100");
+      "Example: switchyard plan configs/presets/mixtral_8x7b.yaml --ranks 64 --device h100\n"
+      "Example: switchyard plan configs/bench/w1.yaml --ranks 2 --cost-model "
+      "configs/bench/costs/epyc-2core.yaml");
   return {command, [flags](const Runtime& runtime) { return run_plan(*flags, runtime); }};
 }
 

@@ -81,6 +81,7 @@ def test_balanced_router_is_more_even(two_ranks):
     even = step("--balanced", ranks=2)
     assert even["variant"] == "ep2+balanced" and even["dropped"] == 0
     assert 1 <= even["max_load"] < two_ranks["max_load"]
+    assert 1 <= even["max_rank_load"] < two_ranks["max_rank_load"] <= two_ranks["max_load"]
 
 
 def test_the_text_has_the_numbers():
