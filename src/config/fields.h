@@ -403,6 +403,10 @@ void describe(Visitor& visit, Section& parallel) {
   visit("order", parallel.order, one_of({"expert_inner", "data_inner"}),
         "Which ranks are neighbours: those that exchange tokens, or those that hold the same "
         "experts.");
+  visit("overlap_chunks", parallel.overlap_chunks, count(1).in("chunks"),
+        "Parts in which tokens are exchanged, by expert, so that a rank computes on one while the "
+        "others are under way; at most the experts of a rank. 1: all at once, then compute. The "
+        "numbers are the same.");
 }
 
 template <typename Visitor, SectionOf<ZeroConfig> Section>

@@ -246,6 +246,7 @@ struct MoeConfig {
 struct ParallelConfig {
   int64_t expert = 1;
   std::string order = "expert_inner";  // expert_inner | data_inner
+  int64_t overlap_chunks = 1;
   bool operator==(const ParallelConfig&) const = default;
 };
 

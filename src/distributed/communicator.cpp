@@ -24,7 +24,53 @@ int64_t sent_away(const FlightRecord::Rows& rows, int rank, int64_t bytes) {
   return all == 0 ? 0 : bytes / all * (all - rows.to.at(rank));
 }
 
+void check_side(const at::Tensor& x, const RowBlocks& blocks, int ranks) {
+  const size_t count = blocks.rows.size();
+  TORCH_CHECK(x.dim() >= 1 && x.is_contiguous() && count == blocks.begin.size() &&
+                  count % static_cast<size_t>(ranks) == 0,
+              "all-to-all: ", count, " blocks of ", x.sizes(), " over ", ranks, " ranks");
+  for (size_t i = 0; i < count; ++i) {
+    TORCH_CHECK(blocks.rows[i] >= 0 && blocks.begin[i] >= 0 &&
+                    blocks.begin[i] + blocks.rows[i] <= x.size(0),
+                "all-to-all: a block of ", blocks.rows[i], " rows from row ", blocks.begin[i],
+                " on of ", x.sizes());
+  }
+}
+
 }  // namespace
+
+RowBlocks RowBlocks::in_order(std::vector<int64_t> rows) {
+  std::vector<int64_t> begin(rows.size());
+  std::exclusive_scan(rows.begin(), rows.end(), begin.begin(), int64_t{0});
+  return {std::move(rows), std::move(begin)};
+}
+
+int64_t RowBlocks::total() const { return std::accumulate(rows.begin(), rows.end(), int64_t{0}); }
+
+at::Tensor Communicator::all_to_all(const at::Tensor& input, const std::vector<int64_t>& send_rows,
+                                    const std::vector<int64_t>& recv_rows, const char* purpose) {
+  const RowBlocks send = RowBlocks::in_order(send_rows), recv = RowBlocks::in_order(recv_rows);
+  const auto ranks = static_cast<size_t>(size());
+  TORCH_CHECK(input.dim() >= 1 && send_rows.size() == ranks && recv_rows.size() == ranks &&
+                  send.total() == input.size(0),
+              "all_to_all: ", send_rows.size(), " send counts that sum to ", send.total(), " for ",
+              input.sizes(), " over ", size(), " ranks");
+  std::vector<int64_t> shape = input.sizes().vec();
+  shape[0] = recv.total();
+  at::Tensor output = at::empty(shape, input.options());
+  start_all_to_all(input, send, output, recv, purpose)->wait();
+  return output;
+}
+
+void Communicator::check_blocks(const at::Tensor& input, const RowBlocks& send,
+                                const at::Tensor& output, const RowBlocks& recv) const {
+  check_side(input, send, size());
+  check_side(output, recv, size());
+  TORCH_CHECK(send.rows.size() == recv.rows.size() && input.dtype() == output.dtype() &&
+                  input.sizes().slice(1) == output.sizes().slice(1),
+              "all-to-all: ", send.rows.size(), " blocks of ", input.sizes(), " into ",
+              recv.rows.size(), " of ", output.sizes());
+}
 
 void Communicator::note_in(FlightRecord& record, Members members) {
   record_ = &record;
@@ -43,9 +89,25 @@ Communicator::Collective::Collective(Communicator& communicator, const char* op,
 }
 
 Communicator::Collective::~Collective() {
-  const double ms = std::chrono::duration<double, std::milli>(Clock::now() - start_).count();
-  communicator_.milliseconds_ += ms;
-  if (communicator_.record_ != nullptr) communicator_.record_->leave(ticket_, ms);
+  if (inside_) milliseconds_ += since_start();
+  communicator_.milliseconds_ += milliseconds_;
+  if (communicator_.record_ != nullptr) communicator_.record_->leave(ticket_, milliseconds_);
+}
+
+void Communicator::Collective::step_out() {
+  milliseconds_ += since_start();
+  inside_ = false;
+  if (communicator_.record_ != nullptr) communicator_.record_->step_out(ticket_);
+}
+
+void Communicator::Collective::step_in() {
+  start_ = Clock::now();
+  inside_ = true;
+  if (communicator_.record_ != nullptr) communicator_.record_->step_in(ticket_);
+}
+
+double Communicator::Collective::since_start() const {
+  return std::chrono::duration<double, std::milli>(Clock::now() - start_).count();
 }
 
 std::string broadcast_text(Communicator& communicator, const std::string& text, int root,

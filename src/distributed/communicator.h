@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,28 @@
 namespace switchyard {
 
 enum class ReduceOp { kSum, kMax };
+
+/// Rows of a tensor that go to the ranks of a communicator, or come from them, in blocks: as
+/// many, B, for each rank, and rank r's are blocks [r * B, (r + 1) * B). Block i is rows
+/// [begin[i], begin[i] + rows[i]), which may be none.
+struct RowBlocks {
+  std::vector<int64_t> rows, begin;
+
+  /// One block after another from row 0 on.
+  static RowBlocks in_order(std::vector<int64_t> rows);
+  int64_t total() const;
+};
+
+/// An all-to-all that is under way. The communicator outlives it.
+class RowsUnderWay {
+ public:
+  virtual ~RowsUnderWay() = default;
+
+  /// Once: waits until this rank's rows have left and those of the others are in their place.
+  /// Throws a CommError that names the two ranks where another sends more or fewer rows than
+  /// this one expects.
+  virtual void wait() = 0;
+};
 
 /// A fixed set of ranks that communicate. Every method is collective: each rank
 /// of the communicator must call it, in the same order, with zero rows too.
@@ -66,9 +89,19 @@ class Communicator {
   /// Rows of `input` (S, D...) go to the ranks in rank order, send_rows[r] of
   /// them to rank r; returns (sum of recv_rows, D...), in rank order of the
   /// senders. Both sides know the counts: recv_rows[r] here is send_rows[me] there;
-  /// where they are not, all ranks throw a CommError that names the two.
-  virtual at::Tensor all_to_all(const at::Tensor& input, const std::vector<int64_t>& send_rows,
-                                const std::vector<int64_t>& recv_rows, const char* purpose) = 0;
+  /// where they are not, the receiver throws a CommError that names the two.
+  at::Tensor all_to_all(const at::Tensor& input, const std::vector<int64_t>& send_rows,
+                        const std::vector<int64_t>& recv_rows, const char* purpose);
+
+  /// Begins an all-to-all from places of `input` (S, D...) to places of `output` (R, D...), of
+  /// one dtype: block b of `send` for a rank arrives there in block b of `recv` for this one.
+  /// Both sides know the counts, as above. The tensors are left alone until `wait`. Several may
+  /// be under way, begun in the same order on every rank and waited for in any. Each rank waits
+  /// for all that it began: rows may move only while both of their ranks are inside of calls.
+  virtual std::unique_ptr<RowsUnderWay> start_all_to_all(const at::Tensor& input,
+                                                         const RowBlocks& send, at::Tensor& output,
+                                                         const RowBlocks& recv,
+                                                         const char* purpose) = 0;
 
   virtual void barrier(const char* purpose) = 0;
 
@@ -81,6 +114,9 @@ class Communicator {
   ///
   ///   op     "all-to-all", as messages call it
   ///   bytes  this rank brings; what it gets in a broadcast
+  ///
+  /// Between `step_out` and `step_in` it is under way while this rank does something else:
+  /// that time does not count.
   class Collective {
    public:
     Collective(Communicator& communicator, const char* op, const char* purpose, int64_t bytes,
@@ -89,12 +125,23 @@ class Communicator {
     Collective(const Collective&) = delete;
     Collective& operator=(const Collective&) = delete;
 
+    void step_out();
+    void step_in();
+
    private:
     using Clock = std::chrono::steady_clock;
+    double since_start() const;
+
     Communicator& communicator_;
     int64_t ticket_ = 0;
-    const Clock::time_point start_;
+    bool inside_ = true;
+    double milliseconds_ = 0;  // inside, before start_
+    Clock::time_point start_;
   };
+
+  /// The contract of start_all_to_all; throws c10::Error.
+  void check_blocks(const at::Tensor& input, const RowBlocks& send, const at::Tensor& output,
+                    const RowBlocks& recv) const;
 
  private:
   int rank_, size_;

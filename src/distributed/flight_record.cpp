@@ -245,7 +245,7 @@ int64_t FlightRecord::enter(int communicator, const char* op, const char* purpos
   put(row, kNumber, Digits(++counts_[communicator]).text());
   put(row, kOp, op);
   put(row, kBytes, Digits(bytes).text());
-  put(row, kTook, "inside");
+  put(row, kTook, kInside);
   put(row, kPurpose, purpose);
   if (rows != nullptr) {
     put_counts(row, kRowsTo, rows->to);
@@ -257,11 +257,20 @@ int64_t FlightRecord::enter(int communicator, const char* op, const char* purpos
 }
 
 void FlightRecord::leave(int64_t ticket, double milliseconds) {
+  write_took(ticket, Digits(milliseconds).text());
+}
+
+void FlightRecord::step_out(int64_t ticket) { write_took(ticket, kUnderWay); }
+
+void FlightRecord::step_in(int64_t ticket) { write_took(ticket, kInside); }
+
+void FlightRecord::write_took(int64_t ticket, std::string_view text) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  char* row = line(kFirstRow + static_cast<int>(ticket % kRows));
-  put(row, kTook, "              ");
-  put(row, kTook, Digits(milliseconds).text());
   ++changes_;
+  if (ticket + kRows <= collectives_) return;  // its row is another's by now
+  char* row = line(kFirstRow + static_cast<int>(ticket % kRows));
+  std::memset(row + kTook.begin, ' ', kTook.width);
+  put(row, kTook, text);
 }
 
 void FlightRecord::write_header(int index, std::string_view key, std::string_view value) {

@@ -113,12 +113,17 @@ class FlightRecord {
                 const Rows* rows);
   void leave(int64_t ticket, double milliseconds);
 
+  /// Between the two the collective is under way while this rank does something else.
+  void step_out(int64_t ticket);
+  void step_in(int64_t ticket);
+
  private:
   const char* enter_phase(const char* name);
   void leave_phase(const char* outer, bool by_exception);
   void write_header(int line, std::string_view key, std::string_view value);
   void write_since();
   char* line(int index);
+  void write_took(int64_t ticket, std::string_view text);
 
   const int rank_;
   std::string folder_;

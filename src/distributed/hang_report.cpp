@@ -172,7 +172,7 @@ std::string undelivered(const Group& group) {
   return "";
 }
 
-/// Ranks that others wait for in a collective which they have not entered.
+/// Ranks that others wait for in a collective which they have not entered, or do not attend to.
 Ranks waited_for(const std::vector<Group>& groups) {
   std::map<int, const RankState*> found;
   for (const Group& group : groups) {
@@ -180,7 +180,8 @@ Ranks waited_for(const std::vector<Group>& groups) {
       const RecordedCollective* inside = waiting->inside();
       if (inside == nullptr || inside->communicator != group.communicator.name) continue;
       for (const RankState* rank : group.ranks) {
-        if (find(*rank, inside->communicator, inside->number) == nullptr) found[rank->rank] = rank;
+        const RecordedCollective* call = find(*rank, inside->communicator, inside->number);
+        if (call == nullptr || call->under_way) found[rank->rank] = rank;
       }
     }
   }

@@ -19,6 +19,7 @@ namespace switchyard {
 /// group: ep = rank % EP, edp = rank / EP; `data_inner` swaps the two.
 struct Mesh {
   std::unique_ptr<Communicator> world, expert, data;
+  int64_t overlap_chunks = 1;  // of `parallel`: parts of an exchange of tokens
 
   int expert_rank() const { return expert->rank(); }
   int expert_size() const { return expert->size(); }

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <numeric>
+#include <optional>
+#include <utility>
 
 #include "distributed/check_mpi.h"
 
@@ -46,16 +48,6 @@ class OwnedType {
     return made;
   }
 
-  /// `count` elements of `of`, `displacement` bytes after the buffer's start.
-  static OwnedType displaced(int count, MPI_Aint displacement, MPI_Datatype of,
-                             const char* purpose) {
-    OwnedType made;
-    check_mpi(MPI_Type_create_hindexed(1, &count, &displacement, of, &made.type_),
-              "MPI_Type_create_hindexed", purpose);
-    check_mpi(MPI_Type_commit(&made.type_), "MPI_Type_commit", purpose);
-    return made;
-  }
-
   MPI_Datatype get() const { return type_; }
 
  private:
@@ -65,14 +57,6 @@ class OwnedType {
 int64_t bytes_in(const at::Tensor& x) { return static_cast<int64_t>(x.nbytes()); }
 
 char* bytes_of(const at::Tensor& x) { return static_cast<char*>(x.data_ptr()); }
-
-/// A number that looks random, of a pair of ranks and what passes between them.
-uint64_t mix(int pair, int64_t rows) {
-  uint64_t x = (static_cast<uint64_t>(pair) << 40U) + static_cast<uint64_t>(rows);
-  x = (x ^ (x >> 30U)) * 0xbf58476d1ce4e5b9U;  // splitmix64
-  x = (x ^ (x >> 27U)) * 0x94d049bb133111ebU;
-  return x ^ (x >> 31U);
-}
 
 std::vector<int64_t> prefix_sums(const std::vector<int64_t>& counts) {
   std::vector<int64_t> begins(counts.size());
@@ -169,39 +153,9 @@ class MpiCommunicator final : public Communicator {
     broadcast_range(x, 0, x.numel(), root, purpose);
   }
 
-  at::Tensor all_to_all(const at::Tensor& input, const std::vector<int64_t>& send_rows,
-                        const std::vector<int64_t>& recv_rows, const char* purpose) override {
-    const FlightRecord::Rows rows{send_rows, recv_rows};
-    const Collective call(*this, "all-to-all", purpose, bytes_in(input), &rows);
-    check_contract(input);
-    const auto total = [](const std::vector<int64_t>& counts) {
-      return std::accumulate(counts.begin(), counts.end(), int64_t{0});
-    };
-    TORCH_CHECK(input.dim() >= 1 && static_cast<int>(send_rows.size()) == size() &&
-                    static_cast<int>(recv_rows.size()) == size() &&
-                    total(send_rows) == input.size(0),
-                "all_to_all: ", send_rows.size(), " send counts that sum to ", total(send_rows),
-                " for ", input.sizes(), " over ", size(), " ranks");
-    std::vector<int64_t> shape = input.sizes().vec();
-    shape[0] = total(recv_rows);
-    at::Tensor output = at::empty(shape, input.options());
-    const int64_t row_elements = c10::multiply_integers(input.sizes().slice(1));
-    const OwnedType row =
-        OwnedType::contiguous(static_cast<int>(row_elements), type_of(input), purpose);
-
-    // All ranks take the same way: rounds as soon as one of them needs rounds.
-    const bool fits = std::max(input.size(0), output.size(0)) <= round_limit_;
-    uint64_t sums[] = {fits ? 0U : 1U, unmatched_rows(send_rows, recv_rows)};
-    check_mpi(MPI_Allreduce(MPI_IN_PLACE, sums, 2, MPI_UINT64_T, MPI_SUM, comm_), "MPI_Allreduce",
-              purpose);
-    if (sums[1] != 0) throw_unmatched(send_rows, recv_rows, purpose);
-    if (sums[0] == 0) {
-      exchange_at_once(input, send_rows, output, recv_rows, row.get(), purpose);
-    } else {
-      exchange_in_rounds(input, send_rows, output, recv_rows, row.get(), purpose);
-    }
-    return output;
-  }
+  std::unique_ptr<RowsUnderWay> start_all_to_all(const at::Tensor& input, const RowBlocks& send,
+                                                 at::Tensor& output, const RowBlocks& recv,
+                                                 const char* purpose) override;
 
   void barrier(const char* purpose) override {
     const Collective call(*this, "barrier", purpose, 0);
@@ -209,6 +163,8 @@ class MpiCommunicator final : public Communicator {
   }
 
  private:
+  class Exchange;
+
   static void check_contract(const at::Tensor& x) {
     TORCH_CHECK(x.is_contiguous() && x.device().is_cpu(),
                 "MPI communicator: needs a contiguous tensor in host memory");
@@ -296,93 +252,166 @@ class MpiCommunicator final : public Communicator {
     });
   }
 
-  /// Sums to 0 over the ranks (mod 2^64) when every rank expects what the others send:
-  /// MPI itself may hang, or leave rows unwritten without a word.
-  uint64_t unmatched_rows(const std::vector<int64_t>& send_rows,
-                          const std::vector<int64_t>& recv_rows) const {
-    uint64_t sum = 0;
-    for (int peer = 0; peer < size(); ++peer) {
-      sum += mix(rank() * size() + peer, send_rows[peer]);
-      sum -= mix(peer * size() + rank(), recv_rows[peer]);
-    }
-    return sum;
-  }
-
-  /// Names the first pair of ranks that do not agree. Collective.
-  [[noreturn]] void throw_unmatched(const std::vector<int64_t>& send_rows,
-                                    const std::vector<int64_t>& recv_rows, const char* purpose) {
-    const auto gather = [&](const std::vector<int64_t>& mine) {
-      std::vector<int64_t> all(static_cast<size_t>(size()) * size());
-      check_mpi(
-          MPI_Allgather(mine.data(), size(), MPI_INT64_T, all.data(), size(), MPI_INT64_T, comm_),
-          "MPI_Allgather", purpose);
-      return all;
-    };
-    const std::vector<int64_t> sent = gather(send_rows), expected = gather(recv_rows);
-    for (int from = 0; from < size(); ++from) {
-      for (int to = 0; to < size(); ++to) {
-        const int64_t rows = sent[from * size() + to], wanted = expected[to * size() + from];
-        if (rows == wanted) continue;
-        throw CommError(std::string("all-to-all, ") + purpose + ": rank " + std::to_string(from) +
-                        " of " + name() + " sends " + std::to_string(rows) + " rows to rank " +
-                        std::to_string(to) + ", which expects " + std::to_string(wanted));
-      }
-    }
-    throw CommError(std::string("all-to-all, ") + purpose + ": the row counts were corrupted");
-  }
-
-  void exchange_at_once(const at::Tensor& input, const std::vector<int64_t>& send_rows,
-                        at::Tensor& output, const std::vector<int64_t>& recv_rows, MPI_Datatype row,
-                        const char* purpose) {
-    const auto to_ints = [](const std::vector<int64_t>& x) {
-      return std::vector<int>(x.begin(), x.end());
-    };
-    const auto send = to_ints(send_rows), send_at = to_ints(prefix_sums(send_rows));
-    const auto recv = to_ints(recv_rows), recv_at = to_ints(prefix_sums(recv_rows));
-    check_mpi(MPI_Alltoallv(bytes_of(input), send.data(), send_at.data(), row, bytes_of(output),
-                            recv.data(), recv_at.data(), row, comm_),
-              "MPI_Alltoallv", purpose);
-  }
-
-  /// MPI 3 displacements are ints, so each round's pieces carry theirs in a
-  /// datatype (MPI_Aint bytes) and the call itself displaces nothing.
-  void exchange_in_rounds(const at::Tensor& input, const std::vector<int64_t>& send_rows,
-                          at::Tensor& output, const std::vector<int64_t>& recv_rows,
-                          MPI_Datatype row, const char* purpose) {
-    int64_t most = std::max(input.size(0), output.size(0));
-    check_mpi(MPI_Allreduce(MPI_IN_PLACE, &most, 1, MPI_INT64_T, MPI_MAX, comm_), "MPI_Allreduce",
-              purpose);
-    const int64_t row_bytes = input.element_size() * c10::multiply_integers(input.sizes().slice(1));
-    const auto send_at = prefix_sums(send_rows), recv_at = prefix_sums(recv_rows);
-    const std::vector<int> no_displacement(size(), 0);
-    for (int64_t begin = 0; begin < most; begin += round_limit_) {
-      std::vector<OwnedType> owned;
-      std::vector<int> send_counts(size()), recv_counts(size());
-      std::vector<MPI_Datatype> send_types(size()), recv_types(size());
-      const auto piece = [&](int64_t rows, int64_t at, int& count, MPI_Datatype& type) {
-        const int64_t here = std::clamp<int64_t>(rows - begin, 0, round_limit_);
-        count = here > 0 ? 1 : 0;
-        owned.push_back(
-            OwnedType::displaced(static_cast<int>(here), (at + begin) * row_bytes, row, purpose));
-        type = owned.back().get();
-      };
-      for (int peer = 0; peer < size(); ++peer) {
-        piece(send_rows[peer], send_at[peer], send_counts[peer], send_types[peer]);
-        piece(recv_rows[peer], recv_at[peer], recv_counts[peer], recv_types[peer]);
-      }
-      check_mpi(MPI_Alltoallw(bytes_of(input), send_counts.data(), no_displacement.data(),
-                              send_types.data(), bytes_of(output), recv_counts.data(),
-                              no_displacement.data(), recv_types.data(), comm_),
-                "MPI_Alltoallw", purpose);
-    }
-  }
+  /// For the next exchange: several may be under way, and what one leaves behind that failed is
+  /// not taken for another's. MPI has at least these tags.
+  int next_tag() { return tag_ = (tag_ + 1) % 32768; }
 
   MPI_Comm comm_;
   int64_t round_limit_;
+  int tag_ = 0;
   OwnedType bfloat16_;
   MPI_Op sum_bfloat16_ = MPI_OP_NULL;
   MPI_Op max_bfloat16_ = MPI_OP_NULL;
 };
+
+/// One message per block, empty ones too: a receiver sees what others send. MPI takes the rows
+/// from their places and puts them into theirs.
+class MpiCommunicator::Exchange final : public RowsUnderWay {
+ public:
+  Exchange(MpiCommunicator& communicator, const at::Tensor& input, const RowBlocks& send,
+           const at::Tensor& output, const RowBlocks& recv, const char* purpose)
+      : communicator_(communicator),
+        purpose_(purpose),
+        input_(input),
+        output_(output),
+        send_(send),
+        recv_(recv),
+        row_bytes_(input.element_size() * c10::multiply_integers(input.sizes().slice(1))),
+        row_(OwnedType::contiguous(static_cast<int>(c10::multiply_integers(input.sizes().slice(1))),
+                                   communicator.type_of(input), purpose)) {
+    const std::vector<int64_t> to = sums_by_rank(send), from = sums_by_rank(recv);
+    const FlightRecord::Rows rows{to, from};
+    call_.emplace(communicator, "all-to-all", purpose, send.total() * row_bytes_, &rows);
+    const int tag = communicator.next_tag();
+    for_each_message(recv_, [&](int peer, int64_t begin, int count, int64_t before) {
+      Receive& receive = receives_.emplace_back(Receive{MPI_REQUEST_NULL, peer, count, before});
+      check_mpi(MPI_Irecv(bytes_of(output_) + begin * row_bytes_, count, row_.get(), peer, tag,
+                          communicator_.comm_, &receive.request),
+                "MPI_Irecv", purpose_);
+    });
+    for_each_message(send_, [&](int peer, int64_t begin, int count, int64_t /*before*/) {
+      check_mpi(MPI_Isend(bytes_of(input_) + begin * row_bytes_, count, row_.get(), peer, tag,
+                          communicator_.comm_, &sends_.emplace_back(MPI_REQUEST_NULL)),
+                "MPI_Isend", purpose_);
+    });
+    copy_own();
+    call_->step_out();
+  }
+
+  /// What is not waited for has failed: its messages are given up.
+  ~Exchange() override {
+    for (Receive& receive : receives_) {
+      if (receive.request == MPI_REQUEST_NULL) continue;
+      MPI_Cancel(&receive.request);
+      MPI_Request_free(&receive.request);
+    }
+    for (MPI_Request& request : sends_) {
+      if (request != MPI_REQUEST_NULL) MPI_Request_free(&request);
+    }
+  }
+
+  void wait() override {
+    call_->step_in();
+    check_own();
+    for (Receive& receive : receives_) finish(receive);
+    check_mpi(MPI_Waitall(static_cast<int>(sends_.size()), sends_.data(), MPI_STATUSES_IGNORE),
+              "MPI_Waitall", purpose_);
+    call_.reset();
+  }
+
+ private:
+  struct Receive {
+    MPI_Request request;
+    int peer, count;  // rows
+    int64_t before;   // rows of the block in earlier messages
+  };
+
+  int ranks() const { return communicator_.size(); }
+
+  std::vector<int64_t> sums_by_rank(const RowBlocks& blocks) const {
+    std::vector<int64_t> sums(ranks(), 0);
+    const size_t per_rank = blocks.rows.size() / sums.size();
+    for (size_t i = 0; i < blocks.rows.size(); ++i) sums[i / per_rank] += blocks.rows[i];
+    return sums;
+  }
+
+  /// Calls `message(peer, begin, count, before)` for all blocks that are not this rank's own, the
+  /// next rank first.
+  template <class Message>
+  void for_each_message(const RowBlocks& blocks, const Message& message) const {
+    const size_t per_rank = blocks.rows.size() / ranks();
+    for (int next = 1; next < ranks(); ++next) {
+      const int peer = (communicator_.rank() + next) % ranks();
+      for (size_t i = peer * per_rank; i < (peer + 1) * per_rank; ++i) {
+        if (blocks.rows[i] == 0) message(peer, blocks.begin[i], 0, 0);
+        communicator_.for_each_round(blocks.rows[i], [&](int64_t before, int count) {
+          message(peer, blocks.begin[i] + before, count, before);
+        });
+      }
+    }
+  }
+
+  template <class Body>
+  void for_each_own(const Body& body) const {
+    const size_t per_rank = send_.rows.size() / ranks(), first = communicator_.rank() * per_rank;
+    for (size_t i = first; i < first + per_rank; ++i) body(i);
+  }
+
+  void copy_own() {
+    for_each_own([&](size_t i) {
+      std::copy_n(bytes_of(input_) + send_.begin[i] * row_bytes_,
+                  std::min(send_.rows[i], recv_.rows[i]) * row_bytes_,
+                  bytes_of(output_) + recv_.begin[i] * row_bytes_);
+    });
+  }
+
+  void check_own() const {
+    for_each_own([&](size_t i) {
+      if (send_.rows[i] == recv_.rows[i]) return;
+      throw_unmatched(communicator_.rank(), send_.rows[i], recv_.rows[i]);
+    });
+  }
+
+  /// Too long a message is an error of MPI; too short a one is not.
+  void finish(Receive& receive) {
+    MPI_Status status;
+    const int code = MPI_Wait(&receive.request, &status);
+    int error_class = MPI_SUCCESS, count = 0;
+    if (code != MPI_SUCCESS) MPI_Error_class(code, &error_class);
+    if (error_class != MPI_ERR_TRUNCATE) check_mpi(code, "MPI_Wait", purpose_);
+    check_mpi(MPI_Get_count(&status, row_.get(), &count), "MPI_Get_count", purpose_);
+    if (count == receive.count) return;
+    throw_unmatched(receive.peer, receive.before + count, receive.before + receive.count);
+  }
+
+  [[noreturn]] void throw_unmatched(int from, int64_t sent, int64_t expected) const {
+    throw CommError(std::string("all-to-all, ") + purpose_ + ": rank " + std::to_string(from) +
+                    " of " + communicator_.name() + " sends " + std::to_string(sent) +
+                    " rows to rank " + std::to_string(communicator_.rank()) + ", which expects " +
+                    std::to_string(expected));
+  }
+
+  MpiCommunicator& communicator_;
+  const char* const purpose_;
+  const at::Tensor input_, output_;
+  const RowBlocks send_, recv_;
+  const int64_t row_bytes_;
+  const OwnedType row_;
+  std::vector<Receive> receives_;
+  std::vector<MPI_Request> sends_;
+  std::optional<Collective> call_;  // until the end of `wait`
+};
+
+std::unique_ptr<RowsUnderWay> MpiCommunicator::start_all_to_all(const at::Tensor& input,
+                                                                const RowBlocks& send,
+                                                                at::Tensor& output,
+                                                                const RowBlocks& recv,
+                                                                const char* purpose) {
+  check_contract(input);
+  check_contract(output);
+  check_blocks(input, send, output, recv);
+  return std::make_unique<Exchange>(*this, input, send, output, recv, purpose);
+}
 
 }  // namespace
 

@@ -75,7 +75,8 @@ RecordedCollective collective_of(const Text& text, int line) {
   made.purpose = text.field(line, kPurpose);
   made.bytes = std::atoll(text.field(line, kBytes).c_str());
   const std::string took = text.field(line, kTook);
-  if (took != "inside") made.milliseconds = std::atof(took.c_str());
+  made.under_way = took == kUnderWay;
+  if (took != kInside && took != kUnderWay) made.milliseconds = std::atof(took.c_str());
   made.rows_to = counts_of(text.field(line, kRowsTo), made.rows_cut);
   made.rows_from = counts_of(text.field(line, kRowsFrom), made.rows_cut);
   return made;
@@ -107,8 +108,11 @@ std::string seconds_text(WallClock::duration duration) {
 }  // namespace
 
 const RecordedCollective* RankState::inside() const {
-  if (collectives.empty() || collectives.back().milliseconds) return nullptr;
-  return &collectives.back();
+  const auto is_inside = [](const RecordedCollective& call) {
+    return !call.milliseconds && !call.under_way;
+  };
+  const auto found = std::find_if(collectives.rbegin(), collectives.rend(), is_inside);
+  return found == collectives.rend() ? nullptr : &*found;
 }
 
 RankState parse_flight_record(std::string_view bytes) {

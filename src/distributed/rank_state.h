@@ -20,7 +20,8 @@ struct RecordedCollective {
   int64_t number = 0;  // among those of its communicator, from 1
   std::string op, purpose;
   int64_t bytes = 0;
-  std::optional<double> milliseconds;  // none: still inside
+  std::optional<double> milliseconds;  // none: it has not ended
+  bool under_way = false;              // begun, and the rank does something else meanwhile
   /// All-to-all only: rows to and from the members, the first of them in a big world.
   std::vector<int64_t> rows_to, rows_from;
   bool rows_cut = false;

@@ -42,13 +42,17 @@ inline constexpr Column kCommunicator{25, 20};
 inline constexpr Column kNumber{46, 10};
 inline constexpr Column kOp{57, 14};
 inline constexpr Column kBytes{72, 14};
-inline constexpr Column kTook{87, 14};  // milliseconds; "inside" until it is left
+inline constexpr Column kTook{87, 14};  // milliseconds; until then kInside or kUnderWay
 inline constexpr Column kPurpose{102, 48};
 inline constexpr Column kRowsTo{151, 80};
 inline constexpr Column kRowsFrom{232, 80};
 
 inline constexpr int kLineBytes = 313;
 inline constexpr int kTextBytes = kLines * kLineBytes;
+
+/// In the place of milliseconds.
+inline constexpr std::string_view kInside = "inside";
+inline constexpr std::string_view kUnderWay = "under way";
 
 /// Stands for the peers whose rows did not fit.
 inline constexpr std::string_view kMore = " ...";

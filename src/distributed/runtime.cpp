@@ -57,7 +57,7 @@ Mesh Runtime::make_mesh(const ParallelConfig& parallel) const {
   }
   if (!launched_) {
     return {make_solo_communicator("world"), make_solo_communicator("expert parallel"),
-            make_solo_communicator("expert data parallel")};
+            make_solo_communicator("expert data parallel"), parallel.overlap_chunks};
   }
   const int EDP = world_size_ / EP;
   const bool expert_inner = parallel.order == "expert_inner";
@@ -66,7 +66,8 @@ Mesh Runtime::make_mesh(const ParallelConfig& parallel) const {
   const int edp = expert_inner ? rank_ / EP : rank_ % EDP;
   Mesh mesh{make_mpi_communicator(MPI_COMM_WORLD, 0, rank_, "world"),
             make_mpi_communicator(MPI_COMM_WORLD, edp, ep, "expert parallel"),
-            make_mpi_communicator(MPI_COMM_WORLD, ep, edp, "expert data parallel")};
+            make_mpi_communicator(MPI_COMM_WORLD, ep, edp, "expert data parallel"),
+            parallel.overlap_chunks};
   const Members world{0, 1, world_size_};
   const Members neighbours{rank_ - rank_ % inner, 1, inner};
   const Members strided{rank_ % inner, inner, world_size_ / inner};

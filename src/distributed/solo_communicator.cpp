@@ -5,6 +5,11 @@
 namespace switchyard {
 namespace {
 
+class Arrived final : public RowsUnderWay {
+ public:
+  void wait() override {}
+};
+
 class SoloCommunicator final : public Communicator {
  public:
   explicit SoloCommunicator(const std::string& name) : Communicator(/*rank=*/0, /*size=*/1, name) {}
@@ -24,11 +29,16 @@ class SoloCommunicator final : public Communicator {
     if (input.data_ptr() != output.data_ptr()) output.copy_(input.view_as(output));
   }
   void broadcast(at::Tensor& /*x*/, int /*root*/, const char* /*purpose*/) override {}
-  at::Tensor all_to_all(const at::Tensor& input, const std::vector<int64_t>& send_rows,
-                        const std::vector<int64_t>& recv_rows, const char* /*purpose*/) override {
-    TORCH_CHECK(send_rows == recv_rows && send_rows.size() == 1 && send_rows[0] == input.size(0),
-                "all_to_all in a world of one: all rows stay here");
-    return input;
+  std::unique_ptr<RowsUnderWay> start_all_to_all(const at::Tensor& input, const RowBlocks& send,
+                                                 at::Tensor& output, const RowBlocks& recv,
+                                                 const char* /*purpose*/) override {
+    check_blocks(input, send, output, recv);
+    TORCH_CHECK(send.rows == recv.rows, "all-to-all in a world of one: all rows stay here");
+    for (size_t i = 0; i < send.rows.size(); ++i) {
+      output.narrow(0, recv.begin[i], recv.rows[i])
+          .copy_(input.narrow(0, send.begin[i], send.rows[i]));
+    }
+    return std::make_unique<Arrived>();
   }
   void barrier(const char* /*purpose*/) override {}
 };

@@ -240,10 +240,7 @@ class MicroStep {
   }
   /// Whether nobody keeps the layer's input as it is: the router has its own copy.
   bool frees_input() const { return w_ == 2 && moe_.shared_experts.num == 0; }
-  int64_t order_kept() const {
-    const int64_t map = T_ * K_ + (EP_ == 1 ? rows_.arrived : rows_.sent);
-    return 8 * (map + (EP_ == 1 ? 0 : 2 * rows_.arrived));
-  }
+  int64_t order_kept() const { return 8 * (T_ * K_ + (EP_ == 1 ? rows_.arrived : rows_.sent)); }
   int64_t exchange_kept() const {
     return of_rows(rows_.arrived) + of_rows(EP_ == 1 ? rows_.arrived : rows_.sent) + order_kept();
   }
@@ -253,13 +250,10 @@ class MicroStep {
 
   void forward_moe() {
     ledger_.take(router_kept() + order_kept());
-    if (EP_ > 1) ledger_.pass(of_rows(rows_.sent + 2 * rows_.arrived));
+    if (EP_ > 1) ledger_.pass(of_rows(rows_.sent + rows_.arrived));
     ledger_.take(of_rows(rows_.arrived));
     forward_hidden(expert_hidden(), moe_.expert_intermediate_size, of_rows(rows_.arrived));
-    if (EP_ > 1) {
-      ledger_.pass(of_rows(rows_.arrived + rows_.sent));
-      ledger_.take(of_rows(rows_.sent));  // the same, back
-    }
+    if (EP_ > 1) ledger_.take(of_rows(rows_.sent));  // the same, back
     ledger_.take(h());
     if (EP_ > 1) ledger_.drop(of_rows(rows_.arrived));
     if (moe_.shared_experts.num > 0) {
@@ -469,14 +463,10 @@ class MicroStep {
     if (EP_ > 1) {
       ledger_.take(of_rows(rows_.arrived));
       ledger_.drop(back);
-      ledger_.take(of_rows(rows_.arrived));
-      ledger_.drop(of_rows(rows_.arrived));
     }
     backward_hidden(expert_hidden(), F, of_rows(rows_.arrived), of_rows(rows_.arrived),
                     local * F * D, data);
     if (EP_ > 1) {
-      ledger_.take(of_rows(rows_.arrived));
-      ledger_.drop(of_rows(rows_.arrived));
       ledger_.take(back);
       ledger_.drop(of_rows(rows_.arrived));
     }

@@ -3,14 +3,18 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
 #include <numeric>
 
 #include "ops/all_to_all.h"
+#include "ops/region.h"
 
 namespace switchyard {
 namespace {
 
 using at::Tensor;
+
+constexpr const char *kThere = "dispatch of tokens", *kBack = "return of tokens";
 
 std::vector<int64_t> count_rows(const Tensor& experts_TK, const Tensor& kept_TK,
                                 int64_t num_experts) {
@@ -53,32 +57,42 @@ RowMap sort_by_expert(const Tensor& experts_TK, const Tensor& kept_TK,
   return map;
 }
 
-/// Arrival order is (sender, local expert); expert order is (local expert, sender).
-/// received_PL holds the rows of each block. Fills both directions.
-void order_blocks(const Tensor& received_PL, Dispatched& sent) {
-  const int64_t P = received_PL.size(0), L = received_PL.size(1);
-  const std::vector<int64_t> rows_PL = to_vector(received_PL), arrival_begin = begins(rows_PL),
-                             expert_begin = begins(sent.rows_L);
-  sent.to_expert_order_R = at::empty({total(rows_PL)}, at::kLong);
-  sent.to_arrival_order_R = at::empty({total(rows_PL)}, at::kLong);
-  int64_t *expert_order = sent.to_expert_order_R.data_ptr<int64_t>(),
-          *arrival_order = sent.to_arrival_order_R.data_ptr<int64_t>();
-  for (int64_t l = 0; l < L; ++l) {
-    int64_t at = expert_begin[l];
-    for (int64_t p = 0; p < P; ++p) {
-      for (int64_t i = 0; i < rows_PL[p * L + l]; ++i, ++at) {
-        const int64_t from = arrival_begin[p * L + l] + i;
-        expert_order[at] = from;
-        arrival_order[from] = at;
-      }
-    }
+/// Places in the order (local expert, sender) of blocks (sender, local expert).
+RowBlocks by_expert(const std::vector<int64_t>& rows_PL, const std::vector<int64_t>& rows_L) {
+  RowBlocks blocks{rows_PL, std::vector<int64_t>(rows_PL.size())};
+  std::vector<int64_t> next_L = begins(rows_L);
+  for (size_t i = 0; i < rows_PL.size(); ++i) {
+    int64_t& next = next_L[i % rows_L.size()];
+    blocks.begin[i] = next;
+    next += rows_PL[i];
   }
+  return blocks;
+}
+
+/// The blocks of local experts [first, last) of L, `from` rows further on.
+RowBlocks of_experts(const RowBlocks& blocks_PL, int64_t L, int64_t first, int64_t last,
+                     int64_t from) {
+  RowBlocks some;
+  for (int64_t i = 0; i < static_cast<int64_t>(blocks_PL.rows.size()); ++i) {
+    if (i % L < first || i % L >= last) continue;
+    some.rows.push_back(blocks_PL.rows[i]);
+    some.begin.push_back(blocks_PL.begin[i] - from);
+  }
+  return some;
+}
+
+/// Experts may be frozen on this rank alone: it enters the exchange of gradients all the same.
+Tensor with_gradient(const Tensor& y_RD) {
+  if (!c10::GradMode::is_enabled() || y_RD.requires_grad()) return y_RD;
+  return y_RD.detach().set_requires_grad(true);
 }
 
 }  // namespace
 
-Dispatcher::Dispatcher(Communicator& group, int64_t num_experts)
-    : group_(group), num_experts_(num_experts) {
+Dispatcher::Dispatcher(Communicator& group, int64_t num_experts, int64_t overlap_chunks)
+    : group_(group),
+      num_experts_(num_experts),
+      chunks_(group.size() == 1 ? 1 : std::min(overlap_chunks, num_experts / group.size())) {
   TORCH_CHECK(num_experts % group.size() == 0, num_experts, " experts over ", group.size(),
               " ranks");
 }
@@ -87,17 +101,19 @@ Dispatched Dispatcher::dispatch(const Tensor& x_TD, const Tensor& experts_TK,
                                 const Tensor& kept_TK) const {
   Dispatched sent;
   const std::vector<int64_t> rows_E = count_rows(experts_TK, kept_TK, num_experts_);
+  sent.map = sort_by_expert(experts_TK, kept_TK, rows_E);
   if (group_.size() == 1) {
     sent.rows_L = rows_E;
-    sent.map = sort_by_expert(experts_TK, kept_TK, rows_E);
     sent.rows_RD = gather_tokens(x_TD, sent.map);
     return sent;
   }
-  sent.map = sort_by_expert(experts_TK, kept_TK, rows_E);
   exchange_counts(rows_E, sent);
-  const Tensor arrived_RD = all_to_all_rows(gather_tokens(x_TD, sent.map), sent.send_rows,
-                                            sent.recv_rows, group_, "dispatch of tokens");
-  sent.rows_RD = reorder_rows(arrived_RD, sent.to_expert_order_R, sent.to_arrival_order_R);
+  const Tensor send_SD = gather_tokens(x_TD, sent.map);
+  if (chunks_ > 1) {
+    start_chunks(send_SD, sent);
+  } else {
+    sent.rows_RD = all_to_all_rows(send_SD, sent.send, sent.recv, group_, kThere);
+  }
   return sent;
 }
 
@@ -107,31 +123,57 @@ void Dispatcher::exchange_counts(const std::vector<int64_t>& rows_E, Dispatched&
   const std::vector<int64_t> one_row_each(P, 1);
   const Tensor received_PL =
       group_.all_to_all(to_send_PL, one_row_each, one_row_each, "counts of tokens");
-  sent.send_rows = to_vector(to_send_PL.sum(/*dim=*/1));
-  sent.recv_rows = to_vector(received_PL.sum(/*dim=*/1));
   sent.rows_L = to_vector(received_PL.sum(/*dim=*/0));
-  order_blocks(received_PL, sent);
+  sent.send = RowBlocks::in_order(rows_E);
+  sent.recv = by_expert(to_vector(received_PL), sent.rows_L);
+}
+
+void Dispatcher::start_chunks(const Tensor& send_SD, Dispatched& sent) const {
+  const auto L = static_cast<int64_t>(sent.rows_L.size());
+  const std::vector<int64_t> begin_L = begins(sent.rows_L);
+  std::vector<ChunkBlocks> places;
+  for (int64_t c = 0; c < chunks_; ++c) {
+    const int64_t first = c * L / chunks_, last = (c + 1) * L / chunks_;
+    DispatchedChunk& chunk = sent.chunks.emplace_back();
+    chunk.rows_L.resize(L);
+    std::copy(sent.rows_L.begin() + first, sent.rows_L.begin() + last,
+              chunk.rows_L.begin() + first);
+    chunk.first_row = begin_L[first];
+    places.push_back({of_experts(sent.send, L, first, last, /*from=*/0),
+                      of_experts(sent.recv, L, first, last, chunk.first_row)});
+  }
+  sent.arriving = std::make_shared<ScatteredRows>(send_SD, places, group_, kThere);
+  sent.returning = std::make_shared<GatheredRows>(places, group_, kBack);
 }
 
 Tensor Dispatcher::send_ids(const Tensor& ids_TK, const Dispatched& sent) const {
   const Tensor of_rows_S = ids_TK.flatten().index_select(0, sent.map.pair_S);
   if (group_.size() == 1) return of_rows_S;
-  const Tensor arrived_R =
-      group_.all_to_all(of_rows_S.unsqueeze(1), sent.send_rows, sent.recv_rows, "ids of tokens")
-          .squeeze(1);
-  return arrived_R.index_select(0, sent.to_expert_order_R);
+  Tensor arrived_R = at::empty({sent.recv.total()}, at::kLong);
+  group_.start_all_to_all(of_rows_S, sent.send, arrived_R, sent.recv, "ids of tokens")->wait();
+  return arrived_R;
+}
+
+Tensor Dispatcher::apply(const ExpertRows& experts, const Dispatched& sent) const {
+  if (sent.chunks.empty()) return experts(sent.rows_RD, sent.rows_L, /*first_row=*/0);
+  for (size_t c = 0; c < sent.chunks.size(); ++c) {
+    const auto& [rows_L, first_row] = sent.chunks[c];
+    Region part("dispatch");
+    const Tensor rows_RD = sent.arriving->wait(c);
+    part.next("experts");
+    const Tensor y_RD = experts(rows_RD, rows_L, first_row);
+    part.next("combine");
+    sent.returning->send(c, with_gradient(y_RD));
+  }
+  return {};
 }
 
 Tensor Dispatcher::combine(const Tensor& y_RD, const Dispatched& sent, const Tensor& weights_TK,
                            const Tensor& value_scale_TK) const {
   if (group_.size() == 1) return combine_tokens(y_RD, weights_TK, sent.map, value_scale_TK);
-  Tensor returned_RD = reorder_rows(y_RD, sent.to_arrival_order_R, sent.to_expert_order_R);
-  // Experts may be frozen on this rank alone: it enters the exchange of gradients all the same.
-  if (c10::GradMode::is_enabled() && !returned_RD.requires_grad()) {
-    returned_RD = returned_RD.detach().set_requires_grad(true);
-  }
-  const Tensor y_SD =
-      all_to_all_rows(returned_RD, sent.recv_rows, sent.send_rows, group_, "return of tokens");
+  const Tensor y_SD = sent.chunks.empty() ? all_to_all_rows(with_gradient(y_RD), sent.recv,
+                                                            sent.send, group_, kBack)
+                                          : sent.returning->wait();
   return combine_tokens(y_SD, weights_TK, sent.map, value_scale_TK);
 }
 

@@ -3,9 +3,12 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <vector>
 
 #include "distributed/communicator.h"
+#include "ops/chunked_exchange.h"
 #include "ops/permute.h"
 
 namespace switchyard {
@@ -14,27 +17,48 @@ namespace switchyard {
 // R token copies received, the rows of this rank's experts, P ranks
 // of the expert group, L experts on each.
 
+/// A part of the exchange: the rows of some of this rank's experts, one after another.
+struct DispatchedChunk {
+  std::vector<int64_t> rows_L;  // rows of each local expert, 0 for those of other chunks
+  int64_t first_row = 0;        // of all rows
+};
+
 /// Where token copies went, so that `combine` can bring them back.
 struct Dispatched {
-  at::Tensor rows_RD;              // (R, D) sorted by local expert, then sender, then token
-  std::vector<int64_t> rows_L;     // rows of each local expert
-  RowMap map;                      // pairs <-> send buffer
-  std::vector<int64_t> send_rows;  // to each rank of the expert group
-  std::vector<int64_t> recv_rows;  // from each
-  at::Tensor to_expert_order_R;    // (R) int64: arrived row of each; undefined with one rank
-  at::Tensor to_arrival_order_R;   // (R) int64: the inverse
+  at::Tensor rows_RD;  // (R, D) sorted by local expert, then sender, then token; in several
+                       // chunks undefined
+  std::vector<int64_t> rows_L;  // rows of each local expert
+  RowMap map;                   // pairs <-> send buffer
+  // With several ranks, (P, L) blocks each:
+  RowBlocks send;  // in the send buffer
+  RowBlocks recv;  // in rows_RD
+  // In several chunks:
+  std::vector<DispatchedChunk> chunks;
+  std::shared_ptr<ScatteredRows> arriving;
+  std::shared_ptr<GatheredRows> returning;
 };
+
+/// What experts make of rows (R, D) sorted by local expert, rows_L of each, the first of which
+/// is row `first_row` of all.
+using ExpertRows = std::function<at::Tensor(const at::Tensor& rows_RD,
+                                            const std::vector<int64_t>& rows_L, int64_t first_row)>;
 
 /// Sends token copies to the ranks of their experts and the results back: the
 /// two all-to-alls of expert parallelism. Stateless but for its group.
+///
+/// With overlap_chunks > 1 each all-to-all goes in so many parts, or as many as a rank has
+/// experts, part c being the rows of local experts [c L / n, (c + 1) L / n): while experts
+/// compute on one, the next are on their way, and results on theirs; so in backward. An expert's
+/// rows stay together and in order, so it computes what it would with one part.
 class Dispatcher {
  public:
   /// num_experts is a multiple of the group's size; expert e lives on rank
   /// e / (num_experts / size). `group` must outlive the dispatcher and the graph.
-  Dispatcher(Communicator& group, int64_t num_experts);
+  Dispatcher(Communicator& group, int64_t num_experts, int64_t overlap_chunks = 1);
 
   /// Sorts the kept pairs by expert (stable: token order within an expert),
-  /// exchanges counts once and rows once. Collective over the group, with zero
+  /// exchanges counts once and rows once, from their places and into their places; in several
+  /// chunks the rows are then under way. Collective over the group, with zero
   /// tokens too. Differentiable in x.
   ///
   ///   x_TD        (T, D) compute dtype
@@ -48,6 +72,11 @@ class Dispatcher {
   /// Collective over the group.
   at::Tensor send_ids(const at::Tensor& ids_TK, const Dispatched& sent) const;
 
+  /// `experts` of the rows that arrived: (R, D), for `combine`. Of several chunks each result
+  /// leaves at once, and nothing is returned. Collective over the group, once for each
+  /// `dispatch`. Differentiable as `experts` is.
+  at::Tensor apply(const ExpertRows& experts, const Dispatched& sent) const;
+
   /// out[t] = sum over k of weights[t, k] * y of pair (t, k), dropped pairs adding
   /// nothing. Collective over the group. Differentiable in y and weights. value_scale_TK, if
   /// defined, multiplies the weights in the value and not in the gradient.
@@ -56,9 +85,11 @@ class Dispatcher {
 
  private:
   void exchange_counts(const std::vector<int64_t>& rows_E, Dispatched& sent) const;
+  void start_chunks(const at::Tensor& send_SD, Dispatched& sent) const;
 
   Communicator& group_;
   int64_t num_experts_;
+  int64_t chunks_;
 };
 
 }  // namespace switchyard

@@ -105,7 +105,7 @@ MoeLayer::MoeLayer(ParameterStore& store, const std::string& prefix, const Model
       prefix_(prefix),
       layer_(layer),
       router_(make_router(moe.router, router_place(model, moe, layer))),
-      dispatcher_(*mesh.expert, moe.num_experts),
+      dispatcher_(*mesh.expert, moe.num_experts, mesh.overlap_chunks),
       experts_(store, prefix, mesh.expert_rank() * (moe.num_experts / mesh.expert_size()),
                moe.num_experts / mesh.expert_size(), model.hidden_size,
                moe.expert_intermediate_size, parse_ffn(model.ffn),
@@ -178,14 +178,19 @@ void MoeLayer::use_token_counts(const Tensor& counts_V) {
 }
 
 Tensor MoeLayer::expert_output(const Dispatched& sent, const TokenContext& context) const {
-  const double rate = config_.expert_dropout;
-  if (rate == 0.0 || context.mode != Mode::kTrain)
-    return experts_.forward(sent.rows_RD, sent.rows_L);
-  const Tensor ids_R = dispatcher_.send_ids(pair_ids(sent.map.slot_TK.size(1), context), sent);
-  return experts_.forward(sent.rows_RD, sent.rows_L, [&](const Tensor& hidden_RF) {
-    return row_dropout(hidden_RF, rate, context.seed, "expert_dropout/" + std::to_string(layer_),
-                       ids_R);
-  });
+  const double rate = context.mode == Mode::kTrain ? config_.expert_dropout : 0.0;
+  const Tensor ids_R =
+      rate == 0.0 ? Tensor()
+                  : dispatcher_.send_ids(pair_ids(sent.map.slot_TK.size(1), context), sent);
+  const auto experts = [&](const Tensor& rows_RD, const std::vector<int64_t>& rows_L,
+                           int64_t first_row) {
+    if (rate == 0.0) return experts_.forward(rows_RD, rows_L);
+    return experts_.forward(rows_RD, rows_L, [&](const Tensor& hidden_RF) {
+      return row_dropout(hidden_RF, rate, context.seed, "expert_dropout/" + std::to_string(layer_),
+                         ids_R.narrow(0, first_row, rows_RD.size(0)));
+    });
+  };
+  return dispatcher_.apply(experts, sent);
 }
 
 Tensor MoeLayer::shared_output(const Tensor& x_TD, const Tensor& scale_T) const {

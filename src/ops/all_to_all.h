@@ -2,19 +2,16 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <cstdint>
-#include <vector>
-
 #include "distributed/communicator.h"
 
 namespace switchyard {
 
-/// Communicator::all_to_all with a gradient: backward is the same exchange with
-/// the counts swapped. Collective over `group`, forward and backward: the result
+/// Communicator::start_all_to_all, waited for, with a gradient: backward is the same
+/// exchange from `recv` to `send`. The blocks of each tile their tensor: x_SD (S, D) is
+/// sent, (R, D) comes back. Collective over `group`, forward and backward: the result
 /// always requires a gradient when x does, with zero rows too, so every rank
 /// enters both. `group` must outlive the graph. `purpose` must be a literal.
-at::Tensor all_to_all_rows(const at::Tensor& x_SD, const std::vector<int64_t>& send_rows,
-                           const std::vector<int64_t>& recv_rows, Communicator& group,
-                           const char* purpose);
+at::Tensor all_to_all_rows(const at::Tensor& x_SD, const RowBlocks& send, const RowBlocks& recv,
+                           Communicator& group, const char* purpose);
 
 }  // namespace switchyard

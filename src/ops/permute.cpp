@@ -146,25 +146,6 @@ class CombineTokens : public torch::autograd::Function<CombineTokens> {
   }
 };
 
-class ReorderRows : public torch::autograd::Function<ReorderRows> {
- public:
-  static Tensor forward(AutogradContext* ctx, const Tensor& x_RD, const Tensor& order_N,
-                        const Tensor& inverse_R) {
-    ctx->save_for_backward({inverse_R});
-    Tensor out_ND = at::empty({order_N.size(0), x_RD.size(1)}, x_RD.options());
-    copy_rows(x_RD, order_N, /*divisor=*/1, out_ND);
-    return out_ND;
-  }
-
-  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
-    const Tensor inverse_R = ctx->get_saved_variables()[0];
-    const Tensor d_ND = grads[0].contiguous();
-    Tensor dx_RD = at::empty({inverse_R.size(0), d_ND.size(1)}, d_ND.options());
-    copy_rows(d_ND, inverse_R, /*divisor=*/1, dx_RD);
-    return {dx_RD, Tensor(), Tensor()};
-  }
-};
-
 }  // namespace
 
 Tensor gather_tokens(const Tensor& x_TD, const RowMap& map) {
@@ -183,14 +164,6 @@ Tensor combine_tokens(const Tensor& y_SD, const Tensor& weights_TK, const RowMap
   Tensor factors = weights.detach();
   if (value_scale_TK.defined()) factors = factors * value_scale_TK;
   return CombineTokens::apply(y_SD.contiguous(), weights, factors, map.pair_S, map.slot_TK);
-}
-
-Tensor reorder_rows(const Tensor& x_RD, const Tensor& order_N, const Tensor& inverse_R) {
-  TORCH_CHECK(x_RD.dim() == 2 && order_N.dim() == 1 && inverse_R.dim() == 1 &&
-                  x_RD.size(0) == inverse_R.size(0),
-              "reorder_rows: x_RD ", x_RD.sizes(), ", order_N ", order_N.sizes(), ", inverse_R ",
-              inverse_R.sizes());
-  return ReorderRows::apply(x_RD.contiguous(), order_N, inverse_R);
 }
 
 }  // namespace switchyard

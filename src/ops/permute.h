@@ -32,14 +32,4 @@ at::Tensor gather_tokens(const at::Tensor& x_TD, const RowMap& map);
 at::Tensor combine_tokens(const at::Tensor& y_SD, const at::Tensor& weights_TK, const RowMap& map,
                           const at::Tensor& value_scale_TK = {});
 
-/// out[i] = x[order[i]], zero where order[i] is -1. `inverse` says the same from the
-/// other side: the row of `out` that holds row j of x, or -1 for a row that is left
-/// out. Backward is the same with the two swapped. Local.
-///
-///   x_RD       (R, D)
-///   order_N    (N) int64, no row twice
-///   inverse_R  (R) int64
-at::Tensor reorder_rows(const at::Tensor& x_RD, const at::Tensor& order_N,
-                        const at::Tensor& inverse_R);
-
 }  // namespace switchyard

@@ -53,10 +53,10 @@ class ThreadCommunicator final : public Communicator {
                              const char*) override {
     refuse();
   }
-  at::Tensor all_to_all(const at::Tensor&, const std::vector<int64_t>&, const std::vector<int64_t>&,
-                        const char*) override {
+  std::unique_ptr<RowsUnderWay> start_all_to_all(const at::Tensor&, const RowBlocks&, at::Tensor&,
+                                                 const RowBlocks&, const char*) override {
     refuse();
-    return {};
+    return nullptr;
   }
 
  private:

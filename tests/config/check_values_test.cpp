@@ -36,6 +36,8 @@ TEST(CheckValues, NamesRangeAndValue) {
        "run.yaml:1: `moe.balance[1].coef` must be at least 0, got -1"},
       {"moe: {router: {second_threshold: 2}}",
        "run.yaml:1: `moe.router.second_threshold` must be at least 0 and at most 1, got 2"},
+      {"parallel: {overlap_chunks: 0}",
+       "run.yaml:1: `parallel.overlap_chunks` must be at least 1, got 0"},
       {"optim: {betas: [0.9, 1.0]}",
        "run.yaml:1: `optim.betas[1]` must be at least 0 and below 1, got 1"},
       {"optim: {betas: [0.9]}", "run.yaml:1: `optim.betas` must be a list of 2, got 1"},

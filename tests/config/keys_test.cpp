@@ -46,7 +46,8 @@ TEST(Keys, KnowWhatOthersCallThem) {
 
 TEST(Keys, ListTheSectionWhenNothingIsNear) {
   EXPECT_EQ(suggest_key("zero", "frobnicate").text, "; `zero` has stage");
-  EXPECT_EQ(suggest_key("parallel", "frobnicate").text, "; `parallel` has expert, order");
+  EXPECT_EQ(suggest_key("parallel", "frobnicate").text,
+            "; `parallel` has expert, order, overlap_chunks");
 }
 
 }  // namespace

@@ -129,6 +129,47 @@ TEST(FlightRecordTest, TheRingKeepsTheLast256) {
   EXPECT_EQ(state.inside(), nullptr);
 }
 
+TEST(FlightRecordTest, ACollectiveUnderWayIsNotWhereTheRankIs) {
+  FlightRecord record(0, 1);
+  const int expert = record.add_communicator("expert parallel", {0, 1, 1});
+  const int64_t first = record.enter(expert, "all-to-all", "first chunk", 8, nullptr);
+  record.step_out(first);
+  const int64_t second = record.enter(expert, "all-to-all", "second chunk", 8, nullptr);
+  record.step_out(second);
+  const RankState outside = state_of(record);
+  EXPECT_EQ(outside.inside(), nullptr);
+  EXPECT_TRUE(outside.collectives[0].under_way);
+  EXPECT_EQ(outside.collectives[0].milliseconds, std::nullopt);
+  record.step_in(first);
+  const RankState waiting = state_of(record);
+  ASSERT_NE(waiting.inside(), nullptr);
+  EXPECT_EQ(waiting.inside()->purpose, "first chunk");
+  const uint64_t changes = record.changes();
+  record.leave(first, 1.5);
+  EXPECT_GT(record.changes(), changes);
+  const RankState after = state_of(record);
+  EXPECT_EQ(after.inside(), nullptr);
+  EXPECT_EQ(after.collectives[0].milliseconds, 1.5);
+  EXPECT_FALSE(after.collectives[0].under_way);
+  EXPECT_TRUE(after.collectives[1].under_way);
+}
+
+TEST(FlightRecordTest, ALongOneDoesNotWriteIntoTheRowOfAnother) {
+  FlightRecord record(0, 1);
+  const int world = record.add_communicator("world", {0, 1, 1});
+  const int64_t first = record.enter(world, "all-to-all", "long", 8, nullptr);
+  record.step_out(first);
+  for (int i = 0; i < 256; ++i) {
+    record.leave(record.enter(world, "barrier", "short", 0, nullptr), 2.5);
+  }
+  record.step_in(first);
+  record.leave(first, 99);
+  for (const RecordedCollective& call : state_of(record).collectives) {
+    EXPECT_EQ(call.purpose, "short");
+    EXPECT_EQ(call.milliseconds, 2.5);
+  }
+}
+
 TEST(FlightRecordTest, RowsOfABigWorldAreCutShort) {
   FlightRecord record(0, 64);
   const int expert = record.add_communicator("expert parallel", {0, 1, 64});

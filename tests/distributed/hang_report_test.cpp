@@ -57,6 +57,15 @@ TEST_F(HangReportTest, ARankOutsideHoldsUpTheOthers) {
             "rank 1 (host h, pid 101) is outside all collectives while the others wait");
 }
 
+TEST_F(HangReportTest, ARankThatComputesOnIsWaitedForInWhatItHasBegun) {
+  auto ranks = make_ranks(2);
+  for (SeenRank& rank : ranks) {
+    call(rank, "expert parallel", "all-to-all", "second chunk").under_way = rank.state.rank == 1;
+  }
+  EXPECT_EQ(odd_one_out(ranks),
+            "rank 1 (host h, pid 101) is outside all collectives while the others wait");
+}
+
 TEST_F(HangReportTest, WhatDoesNotArriveIsTheNetworksFault) {
   auto ranks = make_ranks(4);
   for (SeenRank& rank : ranks) {

@@ -51,12 +51,31 @@ void dispatch(Communicator& group, bool wrong_counts) {
   group.all_to_all(at::ones({rows, 4}), send, recv, "dispatch in layer 3");
 }
 
+/// Two parts of an exchange, long enough for MPI to need both sides. Rank 1 may compute for ever
+/// on the first, or leave out the second.
+void dispatch_in_chunks(Communicator& group, const std::string& way) {
+  const RowBlocks blocks = RowBlocks::in_order(std::vector<int64_t>(group.size(), 1));
+  const at::Tensor input = at::ones({group.size(), 1 << 18});
+  at::Tensor first = at::empty_like(input), second = at::empty_like(input);
+  const auto start = [&](at::Tensor& output) {
+    return group.start_all_to_all(input, blocks, output, blocks, "dispatch in layer 4");
+  };
+  const auto first_rows = start(first);
+  const auto second_rows = way == "skip_chunk" ? nullptr : start(second);
+  first_rows->wait();
+  if (way == "spin_chunk") go_wrong("spin");
+  if (second_rows) second_rows->wait();
+}
+
 void run_step(const Runtime& runtime, const Mesh& mesh, const std::string& way) {
   {
     const FlightRecord::Phase phase(runtime.record(), "forward");
     go_wrong(way);
     if (way == "other") mesh.world->barrier("nobody else comes here");
-    if (way != "skip_dispatch") dispatch(*mesh.expert, way == "counts");
+    if (way != "skip_dispatch") {
+      dispatch(*mesh.expert, way == "counts");
+      dispatch_in_chunks(*mesh.expert, way);
+    }
   }
   const FlightRecord::Phase phase(runtime.record(), "reduce");
   at::Tensor gradients = at::ones({16});

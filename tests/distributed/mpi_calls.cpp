@@ -12,12 +12,6 @@ int64_t largest = 0;
 
 void record(int64_t count) { largest = std::max(largest, count); }
 
-void record_all(const int* counts, MPI_Comm comm) {
-  int size = 0;
-  PMPI_Comm_size(comm, &size);
-  for (int r = 0; r < size; ++r) record(counts[r]);
-}
-
 }  // namespace
 
 int64_t largest_mpi_count() { return largest; }
@@ -29,7 +23,6 @@ void forget_mpi_counts() { largest = 0; }
 // library's, which stays reachable as PMPI_X.
 
 using switchyard::record;
-using switchyard::record_all;
 
 int MPI_Allreduce(const void* in, void* out, int count, MPI_Datatype type, MPI_Op op,
                   MPI_Comm comm) {
@@ -72,15 +65,14 @@ int MPI_Bcast(void* x, int count, MPI_Datatype type, int root, MPI_Comm comm) {
   return PMPI_Bcast(x, count, type, root, comm);
 }
 
-int MPI_Alltoallv(const void* in, const int* in_counts, const int* in_at, MPI_Datatype in_type,
-                  void* out, const int* out_counts, const int* out_at, MPI_Datatype out_type,
-                  MPI_Comm comm) {
-  for (const int* values : {in_counts, in_at, out_counts, out_at}) record_all(values, comm);
-  return PMPI_Alltoallv(in, in_counts, in_at, in_type, out, out_counts, out_at, out_type, comm);
+int MPI_Isend(const void* in, int count, MPI_Datatype type, int to, int tag, MPI_Comm comm,
+              MPI_Request* request) {
+  record(count);
+  return PMPI_Isend(in, count, type, to, tag, comm, request);
 }
 
-int MPI_Type_create_hindexed(int count, const int* lengths, const MPI_Aint* displacements,
-                             MPI_Datatype of, MPI_Datatype* made) {
-  for (int i = 0; i < count; ++i) record(lengths[i]);
-  return PMPI_Type_create_hindexed(count, lengths, displacements, of, made);
+int MPI_Irecv(void* out, int count, MPI_Datatype type, int from, int tag, MPI_Comm comm,
+              MPI_Request* request) {
+  record(count);
+  return PMPI_Irecv(out, count, type, from, tag, comm, request);
 }

@@ -3,8 +3,10 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <functional>
 #include <numeric>
+#include <thread>
 #include <tuple>
 
 #include "base/error.h"
@@ -300,25 +302,133 @@ TEST(MpiCommunicatorTest, AnErrorOfMpiNamesTheCallAndThePurpose) {
   }
 }
 
-TEST(MpiCommunicatorTest, RowsThatNobodyExpectsAreToldOnEveryRank) {
-  for (const int64_t limit : {kAtOnce, kInRounds}) {
-    const auto world = make_world(limit);
-    const int size = world->size(), last = size - 1;
-    std::vector<int64_t> send(size, 1);
-    const std::vector<int64_t> recv(size, 1);
-    if (world->rank() == last) send[0] = 3;
-    const int64_t rows = std::accumulate(send.begin(), send.end(), int64_t{0});
-    try {
-      world->all_to_all(at::ones({rows, 2}), send, recv, "dispatch in layer 3");
-      ADD_FAILURE() << "no error";
-    } catch (const CommError& error) {
-      EXPECT_EQ(std::string(error.what()), "all-to-all, dispatch in layer 3: rank " +
-                                               std::to_string(last) +
-                                               " of world sends 3 rows to rank 0, which expects 1");
-    }
-    const std::vector<int64_t> ones(size, 1);  // the communicator is as good as before
-    EXPECT_TRUE(same(world->all_to_all(at::ones({size}), ones, ones, "again"), at::ones({size})));
+/// The message of an exchange in which the last rank sends `sent` rows to each, and all expect one
+/// of each; "" where it ends well.
+std::string message_of(Communicator& world, int64_t sent) {
+  const int size = world.size();
+  const bool is_last = world.rank() == size - 1;
+  const std::vector<int64_t> send(size, is_last ? sent : 1), recv(size, 1);
+  const int64_t rows = is_last ? sent * size : size;
+  try {
+    world.all_to_all(at::ones({rows, 2}), send, recv, "dispatch in layer 3");
+    return "";
+  } catch (const CommError& error) {
+    return error.what();
   }
+}
+
+TEST(MpiCommunicatorTest, RowsThatAReceiverDoesNotExpectAreToldByIt) {
+  for (const int64_t limit : {kAtOnce, kInRounds}) {
+    for (const int64_t sent : {0, 2, 3}) {
+      const auto world = make_world(limit);
+      const int size = world->size();
+      EXPECT_EQ(message_of(*world, sent), "all-to-all, dispatch in layer 3: rank " +
+                                              std::to_string(size - 1) + " of world sends " +
+                                              std::to_string(sent) + " rows to rank " +
+                                              std::to_string(world->rank()) + ", which expects 1");
+      const std::vector<int64_t> ones(size, 1);  // the communicator is as good as before
+      EXPECT_TRUE(same(world->all_to_all(at::ones({size}), ones, ones, "again"), at::ones({size})));
+    }
+  }
+}
+
+/// Block b of those that `from` sends to `to`: rows of one element, some blocks empty.
+std::vector<int64_t> values_of(int from, int to, int64_t b) {
+  std::vector<int64_t> values;
+  for (int64_t j = 0; j < (from + 2 * to + b) % 4; ++j)
+    values.push_back(1000 * from + 100 * to + 10 * b + j);
+  return values;
+}
+
+/// What this rank sends: blocks in order. And what it receives: blocks for their places, block b
+/// of all ranks before block b + 1 of any, as rows for experts stand.
+struct Placed {
+  RowBlocks send, recv;
+  Tensor sent, received;
+};
+
+Placed make_placed(const Communicator& world, int64_t blocks) {
+  const int W = world.size(), me = world.rank();
+  std::vector<int64_t> send_rows, sent, received;
+  Placed placed;
+  placed.recv = {std::vector<int64_t>(W * blocks), std::vector<int64_t>(W * blocks)};
+  for (int peer = 0; peer < W; ++peer) {
+    for (int64_t b = 0; b < blocks; ++b) {
+      const auto values = values_of(me, peer, b);
+      send_rows.push_back(static_cast<int64_t>(values.size()));
+      sent.insert(sent.end(), values.begin(), values.end());
+    }
+  }
+  for (int64_t b = 0; b < blocks; ++b) {
+    for (int peer = 0; peer < W; ++peer) {
+      const auto values = values_of(peer, me, b);
+      placed.recv.rows[peer * blocks + b] = static_cast<int64_t>(values.size());
+      placed.recv.begin[peer * blocks + b] = static_cast<int64_t>(received.size());
+      received.insert(received.end(), values.begin(), values.end());
+    }
+  }
+  placed.send = RowBlocks::in_order(send_rows);
+  placed.sent = at::tensor(sent, at::kLong);
+  placed.received = at::tensor(received, at::kLong);
+  return placed;
+}
+
+TEST(MpiCommunicatorTest, BlocksGoStraightIntoTheirPlacesAndBack) {
+  for (const int64_t limit : {kAtOnce, int64_t{2}}) {
+    const auto world = make_world(limit);
+    for (const int64_t blocks : {1, 2, 5}) {
+      const Placed placed = make_placed(*world, blocks);
+      Tensor there = at::full_like(placed.received, -1), back = at::full_like(placed.sent, -1);
+      world->start_all_to_all(placed.sent, placed.send, there, placed.recv, "there")->wait();
+      EXPECT_TRUE(same(there, placed.received));
+      world->start_all_to_all(there, placed.recv, back, placed.send, "back")->wait();
+      EXPECT_TRUE(same(back, placed.sent));
+    }
+  }
+}
+
+TEST(MpiCommunicatorTest, SeveralExchangesAreUnderWayAtOnce) {
+  const auto world = make_world(kAtOnce);
+  std::vector<Placed> placed;
+  std::vector<Tensor> there;
+  std::vector<std::unique_ptr<RowsUnderWay>> under_way;
+  for (const int64_t blocks : {3, 1, 2, 3}) {
+    placed.push_back(make_placed(*world, blocks));
+    there.push_back(at::zeros_like(placed.back().received));
+    under_way.push_back(world->start_all_to_all(placed.back().sent, placed.back().send,
+                                                there.back(), placed.back().recv, "chunk"));
+  }
+  world->barrier("another collective between");
+  for (const size_t i : {2, 0, 3, 1}) {
+    under_way[i]->wait();
+    EXPECT_TRUE(same(there[i], placed[i].received)) << i;
+  }
+}
+
+TEST(MpiCommunicatorTest, OnlyTimeInsideAnExchangeCounts) {
+  const auto world = make_world(kAtOnce);
+  const Placed placed = make_placed(*world, 2);
+  Tensor there = at::zeros_like(placed.received);
+  const auto begin = std::chrono::steady_clock::now();
+  const auto rows = world->start_all_to_all(placed.sent, placed.send, there, placed.recv, "there");
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  rows->wait();
+  const std::chrono::duration<double, std::milli> all = std::chrono::steady_clock::now() - begin;
+  EXPECT_GT(world->milliseconds(), 0);
+  EXPECT_LE(world->milliseconds(), all.count() - 100);
+  int64_t own = 0;
+  for (const int64_t b : {0, 1})
+    own += static_cast<int64_t>(values_of(world->rank(), world->rank(), b).size());
+  EXPECT_EQ(world->exchanged_bytes(), 8 * (placed.send.total() - own));
+}
+
+TEST(MpiCommunicatorTest, AnExchangeThatIsGivenUpHarmsNoLaterOne) {
+  const auto world = make_world(kAtOnce);
+  const Placed placed = make_placed(*world, 2);
+  Tensor there = at::zeros_like(placed.received);
+  world->start_all_to_all(placed.sent, placed.send, there, placed.recv, "given up").reset();
+  world->start_all_to_all(placed.sent, placed.send, there, placed.recv, "there")->wait();
+  EXPECT_TRUE(same(there, placed.received));
 }
 
 TEST(MpiCommunicatorTest, ABrokenContractIsToldBeforeAnythingIsSent) {
@@ -339,6 +449,17 @@ TEST(MpiCommunicatorTest, ABrokenContractIsToldBeforeAnythingIsSent) {
   const std::vector<int64_t> ones(size, 1), too_many(size + 1, 1);
   EXPECT_THROW(world->all_to_all(too_long, ones, ones, "rows"), c10::Error);
   EXPECT_THROW(world->all_to_all(too_long, too_many, too_many, "ranks"), c10::Error);
+  const RowBlocks fits{one_each, one_each}, outside{one_each, std::vector<int64_t>(size, 2)},
+      uneven{too_many, too_many};
+  const auto start = [&](const RowBlocks& send, Tensor& output, const RowBlocks& recv) {
+    world->start_all_to_all(at::ones({2}), send, output, recv, "blocks");
+  };
+  Tensor two = at::ones({2}), two_doubles = at::ones({2}, at::kDouble), wide = at::ones({2, 3});
+  EXPECT_THROW(start(outside, two, fits), c10::Error);
+  EXPECT_THROW(start(fits, two, outside), c10::Error);
+  EXPECT_THROW(start(fits, two_doubles, fits), c10::Error);
+  EXPECT_THROW(start(fits, wide, fits), c10::Error);
+  EXPECT_THROW(start(uneven, two, fits), c10::Error);
 }
 
 }  // namespace

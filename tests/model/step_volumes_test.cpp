@@ -47,14 +47,16 @@ class CountingCommunicator final : public Communicator {
   void broadcast(at::Tensor& x, int root, const char* purpose) override {
     inner_->broadcast(x, root, purpose);
   }
-  at::Tensor all_to_all(const at::Tensor& input, const std::vector<int64_t>& send_rows,
-                        const std::vector<int64_t>& recv_rows, const char* purpose) override {
+  std::unique_ptr<RowsUnderWay> start_all_to_all(const at::Tensor& input, const RowBlocks& send,
+                                                 at::Tensor& output, const RowBlocks& recv,
+                                                 const char* purpose) override {
     if (is(purpose, "dispatch of tokens") || is(purpose, "return of tokens")) {
-      const int64_t leaving =
-          std::accumulate(send_rows.begin(), send_rows.end(), int64_t{0}) - send_rows[rank()];
+      const auto per_rank = static_cast<int64_t>(send.rows.size()) / size();
+      const auto own = send.rows.begin() + rank() * per_rank;
+      const int64_t leaving = send.total() - std::accumulate(own, own + per_rank, int64_t{0});
       sent_.rows += leaving * input.size(1) * input.element_size();
     }
-    return inner_->all_to_all(input, send_rows, recv_rows, purpose);
+    return inner_->start_all_to_all(input, send, output, recv, purpose);
   }
   void barrier(const char* purpose) override { inner_->barrier(purpose); }
 

@@ -325,16 +325,63 @@ TEST(ShardedMoeLayerTest, ExpertsFrozenOnOneRankDoNotHoldUpTheOthers) {
   const Mesh solo = solo_mesh();
   SampleMoe whole(sample_model(), config, solo);
   const Tensor expected = run(whole, 0, W);
-  const Mesh mesh = test_runtime().make_mesh({W, "expert_inner"});
-  SampleMoe moe(sample_model(), config, mesh, freeze);
-  const Tensor y_TD = run(moe, rank, 1);
-  EXPECT_TRUE(near(y_TD, expected.narrow(0, rank * kLength, kLength), 1e-5));
-  for (const PlacedPart& placed : moe.store.parts()) {
-    const std::string name = placed.part.name.substr(4);
-    const Tensor gradient = reduced_gradient(moe, placed, mesh);
-    EXPECT_TRUE(
-        near(gradient, placed.rule.frozen ? at::zeros_like(gradient) : whole.gradient(name), 1e-5))
-        << name;
+  for (const int64_t chunks : {1, 3}) {
+    const Mesh mesh = test_runtime().make_mesh({W, "expert_inner", chunks});
+    SampleMoe moe(sample_model(), config, mesh, freeze);
+    const Tensor y_TD = run(moe, rank, 1);
+    EXPECT_TRUE(near(y_TD, expected.narrow(0, rank * kLength, kLength), 1e-5));
+    for (const PlacedPart& placed : moe.store.parts()) {
+      const std::string name = placed.part.name.substr(4);
+      const Tensor gradient = reduced_gradient(moe, placed, mesh);
+      EXPECT_TRUE(near(gradient,
+                       placed.rule.frozen ? at::zeros_like(gradient) : whole.gradient(name), 1e-5))
+          << name;
+    }
+  }
+}
+
+/// LibTorch's activations round the last elements of a tensor, fewer than a vector, otherwise.
+bool agrees(const NamedConfig& config, const Tensor& a, const Tensor& b) {
+  return config.model.ffn == "swiglu" ? same(a, b) : near(a, b, 1e-6);
+}
+
+void expect_the_same_bits(const NamedConfig& config, const Share& share, at::ScalarType dtype) {
+  const Slice slice = slice_of(share);
+  const Tensor x_TD =
+      normal_tensor({slice.total * kLength, kWidth}, "hidden states", at::kFloat).to(dtype);
+  for (int64_t EP = 2; EP <= test_runtime().world_size(); EP *= 2) {
+    const Mesh mesh = test_runtime().make_mesh({EP, "expert_inner"});
+    SampleMoe plain(config.model, config.moe, mesh, {}, dtype);
+    const Pass expected = run(plain, config.moe, x_TD, slice);
+    for (const int64_t chunks : {2, 3, 50}) {  // more than the experts of a rank, too
+      SCOPED_TRACE("EP " + std::to_string(EP) + ", " + std::to_string(chunks) + " chunks");
+      const Mesh overlapped = test_runtime().make_mesh({EP, "expert_inner", chunks});
+      SampleMoe moe(config.model, config.moe, overlapped, {}, dtype);
+      const Pass pass = run(moe, config.moe, x_TD, slice);
+      EXPECT_TRUE(agrees(config, pass.y_TD, expected.y_TD));
+      EXPECT_TRUE(agrees(config, pass.x_gradient_TD, expected.x_gradient_TD));
+      for (const PlacedPart& placed : moe.store.parts()) {
+        const std::string& name = placed.part.name;
+        EXPECT_TRUE(agrees(config, moe.gradient(name), plain.gradient(name))) << name;
+      }
+    }
+  }
+}
+
+// Single tokens and ranks without any, so that many blocks are empty.
+TEST(ShardedMoeLayerTest, ChunksOfTheExchangeChangeNoBit) {
+  const int W = test_runtime().world_size();
+  const std::vector<Share> shares = {[](int) { return 2; }, [](int rank) { return rank % 3; },
+                                     [W](int rank) { return rank == W - 1 ? 1 : 0; },
+                                     [](int) { return 0; }};
+  for (const NamedConfig& config : configs()) {
+    SCOPED_TRACE(config.name);
+    expect_the_same_bits(config, shares[1], at::kFloat);
+  }
+  const NamedConfig dropless{"dropless", sample_model(), sample_moe_config(2)};
+  for (const Share& share : shares) {
+    expect_the_same_bits(dropless, share, at::kFloat);
+    expect_the_same_bits(dropless, share, at::kBFloat16);
   }
 }
 

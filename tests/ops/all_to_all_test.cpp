@@ -18,13 +18,14 @@ using at::Tensor;
 using Counts = std::function<int64_t(int from, int to)>;
 
 struct Exchange {
-  std::vector<int64_t> send, recv;
+  RowBlocks send, recv;
   Tensor sent, received;  // what this rank sends, and what must arrive
 };
 
 Exchange make_exchange(const Counts& counts, at::ScalarType dtype) {
   const int me = test_runtime().rank(), W = test_runtime().world_size();
   Exchange exchange;
+  std::vector<int64_t> send, recv;
   std::vector<double> sent, received;
   const auto add_rows = [&](std::vector<double>& rows, int from, int to) {
     for (int64_t j = 0; j < counts(from, to); ++j) {
@@ -33,11 +34,13 @@ Exchange make_exchange(const Counts& counts, at::ScalarType dtype) {
     }
   };
   for (int peer = 0; peer < W; ++peer) {
-    exchange.send.push_back(counts(me, peer));
-    exchange.recv.push_back(counts(peer, me));
+    send.push_back(counts(me, peer));
+    recv.push_back(counts(peer, me));
     add_rows(sent, me, peer);
     add_rows(received, peer, me);
   }
+  exchange.send = RowBlocks::in_order(send);
+  exchange.recv = RowBlocks::in_order(recv);
   exchange.sent = at::tensor(sent, at::kDouble).view({-1, 2}).to(dtype);
   exchange.received = at::tensor(received, at::kDouble).view({-1, 2}).to(dtype);
   return exchange;
@@ -112,7 +115,8 @@ TEST(AllToAllRowsTest, EachExpertGroupExchangesByItself) {
   if (W < 2) return;
   const Mesh mesh = test_runtime().make_mesh({2, "expert_inner"});
   Tensor x_SD = at::full({2, 1}, static_cast<float>(test_runtime().rank())).set_requires_grad(true);
-  const Tensor y_RD = all_to_all_rows(x_SD, {1, 1}, {1, 1}, *mesh.expert, "in the group");
+  const Tensor y_RD = all_to_all_rows(x_SD, RowBlocks::in_order({1, 1}),
+                                      RowBlocks::in_order({1, 1}), *mesh.expert, "in the group");
   const auto first = static_cast<float>(test_runtime().rank() / 2 * 2);
   EXPECT_TRUE(same(y_RD.detach(), at::tensor(std::vector<float>{first, first + 1}).view({2, 1})));
   (y_RD * static_cast<float>(mesh.expert_rank() + 1)).sum().backward();

@@ -144,46 +144,6 @@ TEST(CombineTokensTest, UndoesGatherWhenNothingIsDroppedAndWeightsSumToOne) {
   EXPECT_TRUE(same(combine_tokens(gather_tokens(x_TD, map), halves_TK, map), x_TD));
 }
 
-TEST(ReorderRowsTest, IsIndexSelectAndItsBackwardTheInverse) {
-  const Tensor order_R = at::tensor(std::vector<int64_t>{2, 0, 3, 1}),
-               inverse_R = order_R.argsort();
-  const auto f = [&](const std::vector<Tensor>& in) {
-    return reorder_rows(in[0], order_R, inverse_R);
-  };
-  const Tensor x_RD = normal_tensor({4, 3}, "x");
-  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kDouble}) {
-    EXPECT_TRUE(same(f({x_RD.to(dtype)}), x_RD.to(dtype).index_select(0, order_R)));
-  }
-  EXPECT_TRUE(same(gradients_of(f, {x_RD}, f({x_RD}))[0], x_RD));
-  EXPECT_TRUE(gradients_match(f, {x_RD}));
-}
-
-TEST(ReorderRowsTest, NoRowsKeepTheGraph) {
-  Tensor x_RD = at::empty({0, 3}).set_requires_grad(true);
-  const Tensor y_RD = reorder_rows(x_RD, at::empty({0}, at::kLong), at::empty({0}, at::kLong));
-  ASSERT_TRUE(y_RD.requires_grad());
-  y_RD.sum().backward();
-  EXPECT_EQ(x_RD.grad().sizes(), x_RD.sizes());
-}
-
-TEST(ReorderRowsTest, PaddingIsZeroThereAndLeftOutOnTheWayBack) {
-  const Tensor there_N = at::tensor(std::vector<int64_t>{1, -1, 0, -1}),
-               back_R = at::tensor(std::vector<int64_t>{2, 0});
-  const auto pad = [&](const std::vector<Tensor>& in) {
-    return reorder_rows(in[0], there_N, back_R);
-  };
-  const auto strip = [&](const std::vector<Tensor>& in) {
-    return reorder_rows(in[0], back_R, there_N);
-  };
-  const Tensor x_RD = normal_tensor({2, 3}, "x"), y_ND = normal_tensor({4, 3}, "y");
-  const Tensor padded_ND = pad({x_RD});
-  EXPECT_TRUE(same(
-      padded_ND, at::stack({x_RD[1], at::zeros_like(x_RD[0]), x_RD[0], at::zeros_like(x_RD[0])})));
-  EXPECT_TRUE(same(strip({padded_ND}), x_RD));
-  EXPECT_TRUE(gradients_match(pad, {x_RD}));
-  EXPECT_TRUE(gradients_match(strip, {y_ND}));
-}
-
 TEST(PermuteTest, PaddingRowsOfTheSendBufferAreZeroAndGetNoGradient) {
   const RowMap map{at::tensor(std::vector<int64_t>{1, -1, 0}),
                    at::tensor(std::vector<int64_t>{2, 0}).view({2, 1})};
@@ -217,8 +177,6 @@ TEST(PermuteTest, RefusesShapesThatDoNotFit) {
   EXPECT_THROW(combine_tokens(at::ones({2, 2}), at::ones({3, 2}), map), c10::Error);
   EXPECT_THROW(combine_tokens(at::ones({3, 2}), at::ones({3, 1}), map), c10::Error);
   EXPECT_THROW(combine_tokens(at::ones({3, 2}), at::ones({3, 2}, at::kBFloat16), map), c10::Error);
-  EXPECT_THROW(reorder_rows(at::ones({3, 2}), at::zeros({3}, at::kLong), at::zeros({2}, at::kLong)),
-               c10::Error);
 }
 
 }  // namespace
