@@ -85,20 +85,28 @@ Dispatcher::Dispatcher(Communicator& group, int64_t num_experts)
 
 Dispatched Dispatcher::dispatch(const Tensor& x_TD, const Tensor& experts_TK,
                                 const Tensor& kept_TK) const {
+  Dispatched sent = order(experts_TK, kept_TK);
+  sent.rows_RD = send(x_TD, sent);
+  return sent;
+}
+
+Dispatched Dispatcher::order(const Tensor& experts_TK, const Tensor& kept_TK) const {
   Dispatched sent;
   const std::vector<int64_t> rows_E = count_rows(experts_TK, kept_TK, num_experts_);
+  sent.map = sort_by_expert(experts_TK, kept_TK, rows_E);
   if (group_.size() == 1) {
     sent.rows_L = rows_E;
-    sent.map = sort_by_expert(experts_TK, kept_TK, rows_E);
-    sent.rows_RD = gather_tokens(x_TD, sent.map);
-    return sent;
+  } else {
+    exchange_counts(rows_E, sent);
   }
-  sent.map = sort_by_expert(experts_TK, kept_TK, rows_E);
-  exchange_counts(rows_E, sent);
+  return sent;
+}
+
+Tensor Dispatcher::send(const Tensor& x_TD, const Dispatched& sent) const {
+  if (group_.size() == 1) return gather_tokens(x_TD, sent.map);
   const Tensor arrived_RD = all_to_all_rows(gather_tokens(x_TD, sent.map), sent.send_rows,
                                             sent.recv_rows, group_, "dispatch of tokens");
-  sent.rows_RD = reorder_rows(arrived_RD, sent.to_expert_order_R, sent.to_arrival_order_R);
-  return sent;
+  return reorder_rows(arrived_RD, sent.to_expert_order_R, sent.to_arrival_order_R);
 }
 
 void Dispatcher::exchange_counts(const std::vector<int64_t>& rows_E, Dispatched& sent) const {

@@ -16,7 +16,7 @@ namespace switchyard {
 
 /// Where token copies went, so that `combine` can bring them back.
 struct Dispatched {
-  at::Tensor rows_RD;              // (R, D) sorted by local expert, then sender, then token
+  at::Tensor rows_RD;  // (R, D) sorted by local expert, then sender, then token; see `send`
   std::vector<int64_t> rows_L;     // rows of each local expert
   RowMap map;                      // pairs <-> send buffer
   std::vector<int64_t> send_rows;  // to each rank of the expert group
@@ -42,6 +42,11 @@ class Dispatcher {
   ///   kept_TK     (T, K) bool
   Dispatched dispatch(const at::Tensor& x_TD, const at::Tensor& experts_TK,
                       const at::Tensor& kept_TK) const;
+
+  /// The same in two steps. `order` sorts and exchanges counts: no rows yet.
+  Dispatched order(const at::Tensor& experts_TK, const at::Tensor& kept_TK) const;
+  /// Exchanges the rows (R, D) of x_TD, as often as they are wanted.
+  at::Tensor send(const at::Tensor& x_TD, const Dispatched& sent) const;
 
   /// Sends a number along with each pair: ids_TK (T, K) int64, of the pairs that
   /// `dispatch` sent, arrive as (R) int64 in the order of rows_RD.

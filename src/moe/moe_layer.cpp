@@ -100,8 +100,9 @@ bool is_adaptive(const MoeConfig& moe) {
 }  // namespace
 
 MoeLayer::MoeLayer(ParameterStore& store, const std::string& prefix, const ModelConfig& model,
-                   const MoeConfig& moe, int64_t layer, const Mesh& mesh)
+                   const MoeConfig& moe, int64_t layer, const Mesh& mesh, Recompute recompute)
     : config_(moe),
+      recompute_(recompute),
       prefix_(prefix),
       layer_(layer),
       router_(make_router(moe.router, router_place(model, moe, layer))),
@@ -109,7 +110,7 @@ MoeLayer::MoeLayer(ParameterStore& store, const std::string& prefix, const Model
       experts_(store, prefix, mesh.expert_rank() * (moe.num_experts / mesh.expert_size()),
                moe.num_experts / mesh.expert_size(), model.hidden_size,
                moe.expert_intermediate_size, parse_ffn(model.ffn),
-               {model.init_std, parse_expert_start(moe.expert_init)}) {
+               {model.init_std, parse_expert_start(moe.expert_init)}, recompute) {
   for (const RouterWeight& weight : router_->weights()) {
     router_tensors_.weights.push_back(
         weight.shared ? store.add_shared(ParameterKind::kDense,
@@ -126,7 +127,7 @@ MoeLayer::MoeLayer(ParameterStore& store, const std::string& prefix, const Model
   if (moe.shared_experts.num == 0) return;
   shared_.emplace(store, prefix + ".shared_expert", model.hidden_size,
                   moe.shared_experts.num * moe.shared_experts.intermediate_size,
-                  parse_ffn(model.ffn), model.init_std);
+                  parse_ffn(model.ffn), model.init_std, recompute);
   if (moe.shared_experts.gated) {
     shared_gate_1D_ = store.add(ParameterKind::kDense, {prefix + ".shared_expert_gate.weight",
                                                         {1, model.hidden_size},
@@ -141,21 +142,35 @@ MoeOutput MoeLayer::forward(const Tensor& x_TD, const TokenContext& context) con
   const RoutingCounts counts = count_choices(routing, context, config_.num_experts);
   const Tensor chosen_TK = at::where(routing.kept_TK, routing.experts_TK, -1);
   drop_tokens(routing, config_, layer_, context);
-  part.next("dispatch");
-  const Dispatched sent =
-      dispatcher_.dispatch(x_TD, routing.experts_TK, routing.kept_TK);  // all-to-all, there
-  part.next("experts");
-  const Tensor y_RD = expert_output(sent, context);
-  part.next("router");
   RouterRecord record = make_record(routing, counts, context);
   record.chosen_TK = chosen_TK;
   record.balance_coef_N = balance_coef_N_;
+  part.next("dispatch");
+  const Dispatched sent = dispatcher_.order(routing.experts_TK, routing.kept_TK);
+  const InnerDropout drop = expert_dropout(sent, context);
+  // Routing is a value by now: whoever runs this again finds it as it was.
+  const Piece experts = [this, sent, drop](const std::vector<Tensor>& inputs) {
+    return std::vector<Tensor>{output(inputs[0], inputs[1], inputs[2], inputs[3], sent, drop)};
+  };
+  const std::vector<Tensor> inputs = {x_TD, record.weights_TK, routing.value_scale_TK,
+                                      routing.shared_T};
+  const std::vector<Tensor> y =
+      recompute_ == Recompute::kLayer ? recomputed(experts, inputs) : experts(inputs);
+  return {y[0], std::move(record)};
+}
+
+Tensor MoeLayer::output(const Tensor& x_TD, const Tensor& weights_TK, const Tensor& value_scale_TK,
+                        const Tensor& shared_T, const Dispatched& sent,
+                        const InnerDropout& drop) const {
+  Region part("dispatch");
+  const Tensor x_RD = dispatcher_.send(x_TD, sent);  // all-to-all, there
+  part.next("experts");
+  const Tensor y_RD = experts_.forward(x_RD, sent.rows_L, drop);
   part.next("combine");
-  Tensor y_TD = dispatcher_.combine(y_RD, sent, record.weights_TK,
-                                    routing.value_scale_TK);  // all-to-all, back
+  const Tensor y_TD =
+      dispatcher_.combine(y_RD, sent, weights_TK, value_scale_TK);  // all-to-all, back
   part.next("shared_experts");
-  if (shared_) y_TD = y_TD + shared_output(x_TD, routing.shared_T);
-  return {y_TD, std::move(record)};
+  return shared_ ? y_TD + shared_output(x_TD, shared_T) : y_TD;
 }
 
 NamedState MoeLayer::state() const {
@@ -177,15 +192,14 @@ void MoeLayer::use_token_counts(const Tensor& counts_V) {
   router_->use_token_counts(counts_V, router_tensors_.state);
 }
 
-Tensor MoeLayer::expert_output(const Dispatched& sent, const TokenContext& context) const {
+InnerDropout MoeLayer::expert_dropout(const Dispatched& sent, const TokenContext& context) const {
   const double rate = config_.expert_dropout;
-  if (rate == 0.0 || context.mode != Mode::kTrain)
-    return experts_.forward(sent.rows_RD, sent.rows_L);
+  if (rate == 0.0 || context.mode != Mode::kTrain) return {};
   const Tensor ids_R = dispatcher_.send_ids(pair_ids(sent.map.slot_TK.size(1), context), sent);
-  return experts_.forward(sent.rows_RD, sent.rows_L, [&](const Tensor& hidden_RF) {
-    return row_dropout(hidden_RF, rate, context.seed, "expert_dropout/" + std::to_string(layer_),
-                       ids_R);
-  });
+  const std::string purpose = "expert_dropout/" + std::to_string(layer_);
+  return [rate, ids_R, purpose, seed = context.seed](const Tensor& hidden_RF) {
+    return row_dropout(hidden_RF, rate, seed, purpose, ids_R);
+  };
 }
 
 Tensor MoeLayer::shared_output(const Tensor& x_TD, const Tensor& scale_T) const {

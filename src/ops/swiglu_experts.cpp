@@ -97,12 +97,10 @@ void inner_gradients(const Tensor& dy_RD, const Tensor& down_EDF,
 class SwiGluExperts : public torch::autograd::Function<SwiGluExperts> {
  public:
   static Tensor forward(AutogradContext* ctx, const Tensor& x_RD, const Tensor& in_E2FD,
-                        const Tensor& down_EDF, const std::vector<int64_t>& rows_E) {
-    const int64_t R = x_RD.size(0), F = down_EDF.size(-1);
-    Tensor h_R2F = at::empty({R, 2 * F}, x_RD.options()), a_RF = at::empty({R, F}, x_RD.options());
-    dispatch_blocked(x_RD.scalar_type(), [&](auto zero) {
-      inner_rows<decltype(zero)>(x_RD, in_E2FD, rows_E, h_R2F, a_RF);
-    });
+                        const Tensor& down_EDF, const std::vector<int64_t>& rows_E, Inner inner) {
+    Tensor h_R2F, a_RF;
+    make_inner(x_RD, in_E2FD, rows_E, h_R2F, a_RF);
+    if (inner == Inner::kMadeAgain) h_R2F.reset();
     ctx->save_for_backward({x_RD, in_E2FD, down_EDF, h_R2F});
     ctx->saved_data["rows"] = rows_E;
     return rows_times_transposed(a_RF, down_EDF, rows_E);
@@ -110,11 +108,16 @@ class SwiGluExperts : public torch::autograd::Function<SwiGluExperts> {
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const auto saved = ctx->get_saved_variables();
-    const Tensor &x_RD = saved[0], &in_E2FD = saved[1], &down_EDF = saved[2], &h_R2F = saved[3];
+    const Tensor &x_RD = saved[0], &in_E2FD = saved[1], &down_EDF = saved[2];
+    Tensor h_R2F = saved[3], a_RF;
     const std::vector<int64_t> rows_E = ctx->saved_data["rows"].toIntVector();
     const Tensor dy_RD = grads[0].contiguous();
+    if (h_R2F.defined()) {
+      a_RF = at::empty({x_RD.size(0), down_EDF.size(-1)}, x_RD.options());
+    } else {
+      make_inner(x_RD, in_E2FD, rows_E, h_R2F, a_RF);
+    }
     Tensor dh_R2F = at::empty_like(h_R2F);
-    Tensor a_RF = at::empty({x_RD.size(0), down_EDF.size(-1)}, x_RD.options());
     dispatch_blocked(x_RD.scalar_type(), [&](auto zero) {
       inner_gradients<decltype(zero)>(dy_RD, down_EDF, rows_E, h_R2F, dh_R2F, a_RF);
     });
@@ -122,7 +125,19 @@ class SwiGluExperts : public torch::autograd::Function<SwiGluExperts> {
     if (ctx->needs_input_grad(2)) ddown_EDF = add_weight_gradient(dy_RD, a_RF, down_EDF, rows_E);
     if (ctx->needs_input_grad(1)) din_E2FD = add_weight_gradient(dh_R2F, x_RD, in_E2FD, rows_E);
     if (ctx->needs_input_grad(0)) dx_RD = rows_times(dh_R2F, in_E2FD, rows_E);
-    return {dx_RD, din_E2FD, ddown_EDF, Tensor()};
+    return {dx_RD, din_E2FD, ddown_EDF, Tensor(), Tensor()};
+  }
+
+ private:
+  /// Both tensors with their memory.
+  static void make_inner(const Tensor& x_RD, const Tensor& in_E2FD,
+                         const std::vector<int64_t>& rows_E, Tensor& h_R2F, Tensor& a_RF) {
+    const int64_t R = x_RD.size(0), F = in_E2FD.size(-2) / 2;
+    h_R2F = at::empty({R, 2 * F}, x_RD.options());
+    a_RF = at::empty({R, F}, x_RD.options());
+    dispatch_blocked(x_RD.scalar_type(), [&](auto zero) {
+      inner_rows<decltype(zero)>(x_RD, in_E2FD, rows_E, h_R2F, a_RF);
+    });
   }
 };
 
@@ -133,7 +148,7 @@ bool fits_swiglu_experts(const Tensor& x_RD, const Tensor& in_E2FD, const Tensor
 }
 
 Tensor swiglu_experts(const Tensor& x_RD, const Tensor& in_E2FD, const Tensor& down_EDF,
-                      const std::vector<int64_t>& rows_E) {
+                      const std::vector<int64_t>& rows_E, Inner inner) {
   TORCH_CHECK(x_RD.dim() == 2 && in_E2FD.dim() == down_EDF.dim() &&
                   in_E2FD.numel() / (in_E2FD.size(-2) * in_E2FD.size(-1)) ==
                       static_cast<int64_t>(rows_E.size()) &&
@@ -141,7 +156,7 @@ Tensor swiglu_experts(const Tensor& x_RD, const Tensor& in_E2FD, const Tensor& d
                   in_E2FD.size(-2) == 2 * down_EDF.size(-1),
               "swiglu_experts: x_RD ", x_RD.sizes(), ", in_E2FD ", in_E2FD.sizes(), ", down_EDF ",
               down_EDF.sizes());
-  return SwiGluExperts::apply(x_RD, in_E2FD, down_EDF, rows_E);
+  return SwiGluExperts::apply(x_RD, in_E2FD, down_EDF, rows_E, inner);
 }
 
 }  // namespace switchyard
