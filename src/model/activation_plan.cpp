@@ -455,31 +455,30 @@ class MicroStep {
   /// A feed-forward network of `width` bytes, `elements` weights in its down projection.
   void backward_hidden(int64_t width, int64_t F, int64_t x, int64_t dy, int64_t elements,
                        int64_t ranks, Inner inner) {
-    if (inner == Inner::kMadeAgain) ledger_.take(widths_kept(F) * width);
-    if (inner == Inner::kKept || fuses_swiglu(F)) {
-      backward_inner(width, F, x, dy, elements, ranks);
-      return;
-    }
-    ledger_.take(x);  // the result, which stays until all is over, as its gradient does
-    backward_inner(width, F, x, /*dy=*/0, elements, ranks);
-    ledger_.drop(x + dy);
-  }
-
-  void backward_inner(int64_t width, int64_t F, int64_t x, int64_t dy, int64_t elements,
-                      int64_t ranks) {
     if (!fuses_swiglu(F)) {
-      backward_down(width, dy, elements, ranks);
-      backward_activation(width);
-      backward_linear(x, gate_ * width, gate_ * elements, ranks);
+      if (inner == Inner::kKept) {
+        backward_composed(width, x, dy, elements, ranks);
+        return;
+      }
+      ledger_.take(widths_kept(F) * width);
+      ledger_.take(x);  // the result, which stays until all is over, as its gradient does
+      backward_composed(width, x, /*dy=*/0, elements, ranks);
+      ledger_.drop(x + dy);
       return;
     }
     ledger_.take(3 * width);  // the gradient of gate and up, and the activation anew
     weight_gradient(3 * elements, ranks);
     ledger_.take(x);
     ledger_.drop(3 * width);
-    ledger_.drop(2 * width + x + dy);  // what was kept, and the output's gradient
+    ledger_.drop((inner == Inner::kKept ? 2 * width : 0) + x + dy);  // and the output's gradient
     arrive(elements, ranks);
     arrive(2 * elements, ranks);
+  }
+
+  void backward_composed(int64_t width, int64_t x, int64_t dy, int64_t elements, int64_t ranks) {
+    backward_down(width, dy, elements, ranks);
+    backward_activation(width);
+    backward_linear(x, gate_ * width, gate_ * elements, ranks);
   }
 
   void backward_dense(int64_t F, int64_t branch, Inner inner) {

@@ -112,12 +112,14 @@ class SwiGluExperts : public torch::autograd::Function<SwiGluExperts> {
     Tensor h_R2F = saved[3], a_RF;
     const std::vector<int64_t> rows_E = ctx->saved_data["rows"].toIntVector();
     const Tensor dy_RD = grads[0].contiguous();
+    Tensor dh_R2F;
     if (h_R2F.defined()) {
       a_RF = at::empty({x_RD.size(0), down_EDF.size(-1)}, x_RD.options());
+      dh_R2F = at::empty_like(h_R2F);
     } else {
       make_inner(x_RD, in_E2FD, rows_E, h_R2F, a_RF);
+      dh_R2F = h_R2F;  // in its place: element by element, and nobody else's
     }
-    Tensor dh_R2F = at::empty_like(h_R2F);
     dispatch_blocked(x_RD.scalar_type(), [&](auto zero) {
       inner_gradients<decltype(zero)>(dy_RD, down_EDF, rows_E, h_R2F, dh_R2F, a_RF);
     });

@@ -209,9 +209,11 @@ void expect_same(const RunConfig& config, int64_t EP) {
   }
 }
 
+/// EP 1 and 2; of four ranks 2, which are two groups of two.
 template <class Body>
 void for_each_expert_group(const Body& body) {
-  for (int64_t EP = 1; EP <= test_runtime().world_size(); EP *= 2) {
+  const int64_t W = test_runtime().world_size();
+  for (int64_t EP = W == 4 ? 2 : 1; EP <= std::min<int64_t>(W, 2); EP *= 2) {
     SCOPED_TRACE("EP " + std::to_string(EP));
     body(EP);
   }
