@@ -51,7 +51,8 @@ struct Plan {
   std::vector<Layout> fitting;   // of `ranks`, the one to take first
   std::vector<Layout> smallest;  // of the fewest ranks that fit
   std::optional<Layout> leanest;
-  int64_t budget;  // bytes of the device that are planned with
+  std::optional<Layout> leanest_again;  // the same with layers recomputed
+  int64_t budget;                       // bytes of the device that are planned with
   std::optional<PlannedTime> time = {};
 
   bool fits() const { return memory.total() <= budget; }
@@ -124,6 +125,8 @@ Plan make_plan(const PlanFlags& flags) {
   plan.fitting = fitting_layouts(config, compute, plan.ranks, budget);
   plan.leanest = leanest_layout(config, compute, plan.ranks, budget);
   if (costs) plan.time = plan_time(flags, *costs, plan);
+  config.train.recompute = "layer";
+  plan.leanest_again = leanest_layout(config, compute, plan.ranks, budget);
   return plan;
 }
 
@@ -158,6 +161,11 @@ std::string advice_for(const Plan& plan) {
   const std::string least = "no layout fits: the leanest (" + set_flags(*plan.leanest) +
                             ") needs " + bytes_text(memory.total()) + " of " +
                             bytes_text(plan.budget);
+  const MemoryPlan& again = plan.leanest_again->memory;
+  if (plan.config.train.recompute != "layer" && again.total() <= plan.budget) {
+    return least + "; with --set train.recompute=layer " + set_flags(*plan.leanest_again) +
+           " it needs " + bytes_text(again.total()) + ", which fits";
+  }
   if (state > memory.transient()) {
     return least + "; what would help: more ranks, a larger device, fewer or smaller experts" +
            (plan.compute == at::kFloat ? ", train.precision bf16" : "");

@@ -479,10 +479,12 @@ void describe(Visitor& visit, Section& train) {
   visit("precision", train.precision, one_of({"auto", "fp32", "bf16"}),
         "Arithmetic of the matrix products; auto: bf16 where the processor or GPU has it.");
   visit("recompute", train.recompute,
-        one_of({"none"})
-            .refuse("selective", "is not built yet; use none")
-            .refuse("full", "is not built yet; use none"),
-        "Activations that are computed again in backward instead of kept.");
+        one_of({"none", "experts", "layer"})
+            .refuse("selective", "is called experts here; use that")
+            .refuse("full", "is called layer here; use that"),
+        "Activations that backward computes again instead of finding them kept: the experts' inner "
+        "ones, or all of a layer but its input and routing. Saves memory, costs time, changes no "
+        "result.");
   visit("eval_interval", train.eval_interval, at_least(0).in("steps"),
         "Steps between evaluations. 0: none.");
   visit("eval_batches", train.eval_batches, count(1).in("global batches"),

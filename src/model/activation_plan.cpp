@@ -8,6 +8,8 @@
 #include "moe/choices_per_token.h"
 #include "ops/activation.h"
 #include "ops/blocked_gemm.h"
+#include "ops/recompute.h"
+#include "ops/swiglu_experts.h"
 
 // T tokens of the micro-batch, D model width, F width of a feed-forward layer, V vocabulary,
 // E experts, K experts per token. Names end as the tensors' do in the code that is counted.
@@ -51,6 +53,7 @@ class MicroStep {
         world_(world_size),
         EP_(config.parallel.expert),
         zero_stage_(config.zero.stage),
+        recompute_(parse_recompute(config.train.recompute)),
         documents_(config.data.mask_documents),
         S_(config.data.sequence_length),
         B_(config.train.micro_batch_size),
@@ -66,7 +69,7 @@ class MicroStep {
     forward();
     ActivationBytes bytes;
     bytes.kept = ledger_.live();
-    bytes.exchange = routers() * exchange_kept();
+    bytes.exchange = routers() * (again() ? order_kept() : exchange_kept());
     backward();
     TORCH_CHECK(ledger_.live() == 0, "activation plan: ", ledger_.live(), " bytes are left over");
     bytes.peak = ledger_.peak();
@@ -89,28 +92,45 @@ class MicroStep {
     return (documents_ ? B_ : windowed ? 1 : 0) * S_ * S_;
   }
 
+  /// Whether backward runs the pieces of a layer again.
+  bool again() const { return recompute_ == Recompute::kLayer; }
+  Inner inner_of_experts() const {
+    return recompute_ == Recompute::kExperts ? Inner::kMadeAgain : Inner::kKept;
+  }
+  Inner inner_of_dense_layers() const {
+    return recompute_ == Recompute::kNone ? Inner::kKept : Inner::kMadeAgain;
+  }
+  /// The mask and the tokens before each token, which whoever runs a layer again reads again.
+  int64_t context() const { return mask_elements() + T_ * 8; }
+
   void forward() {
     ledger_.enter("forward of the layers");
     ledger_.take(T_ * 8);  // token ids, for the embedding
-    ledger_.take(mask_elements());
+    ledger_.take(context());
     ledger_.take(h());
     forward_dropout();
     for (const bool moe : is_moe_) {
-      forward_norm();
-      forward_attention();
-      forward_norm();
+      const int64_t before = ledger_.live();
+      forward_attended();
+      if (again()) ledger_.drop(ledger_.live() - before - 2 * h());
       if (moe) {
         forward_moe();
       } else {
-        forward_dense(model_.intermediate_size);
+        forward_dense(model_.intermediate_size, inner_of_dense_layers());
       }
       forward_dropout();
-      ledger_.take(h());  // the residual's sum
-      ledger_.drop(h());  // what was added
+      ledger_.take(h());                      // the residual's sum
+      ledger_.drop(again() ? 2 * h() : h());  // what was added, and to what
     }
-    ledger_.drop(mask_elements());
+    if (!again()) ledger_.drop(context());
     forward_norm();
     forward_loss();
+  }
+
+  void forward_attended() {
+    forward_norm();
+    forward_attention();
+    forward_norm();
   }
 
   /// Gradients, made some tokens at a time, are what is kept of the loss
@@ -119,7 +139,8 @@ class MicroStep {
     ledger_.enter("forward of the loss");
     const int64_t V = model_.vocab_size;
     if (computes_blocked(model_.hidden_size)) {
-      const int64_t stride = round_up(V, 32);
+      const int64_t depth = round_up(V, 32);
+      const int64_t stride = w_ == 4 ? row_stride<float>(depth) : row_stride<at::BFloat16>(depth);
       ledger_.take(statistics(1) + h() + 4 * head_elements());
       ledger_.pass(std::min(logits_at_once(V), round_up(T_, kBlockRows)) * stride * (4 + w_));
       ledger_.drop(statistics(1) + h());  // of each token; what the head read
@@ -218,14 +239,28 @@ class MicroStep {
     return model_.ffn == "gelu" ? 2 : 1;  // relu keeps its output alone
   }
 
-  void forward_dense(int64_t F) { forward_hidden(tokens(F), F, h()); }
+  void forward_dense(int64_t F, Inner inner) { forward_hidden(tokens(F), F, h(), inner); }
+
+  /// Room for `columns` columns of the rows of a wave (swiglu_experts.h), of all that are `width`
+  /// bytes F wide.
+  int64_t wave(int64_t width, int64_t F, int64_t columns) const {
+    const int64_t rows = std::min(width / (F * w_), swiglu_wave_rows()),
+                  stride = w_ == 4 ? row_stride<float>(columns) : row_stride<at::BFloat16>(columns);
+    return rows * stride * w_;
+  }
 
   /// `width` bytes of inner activations, `out` of the result.
-  void forward_hidden(int64_t width, int64_t F, int64_t out) {
+  void forward_hidden(int64_t width, int64_t F, int64_t out, Inner inner) {
     const int64_t kept = widths_kept(F) * width, all = (gate_ + 1) * width;
-    ledger_.pass(all);
-    ledger_.take(kept);
-    if (fuses_swiglu(F)) ledger_.pass(all - kept + out);
+    const bool keeps = inner == Inner::kKept;
+    if (fuses_swiglu(F)) {
+      if (keeps) ledger_.take(kept);
+      ledger_.pass(wave(width, F, F) + (keeps ? 0 : wave(width, F, 2 * F)) + out);
+    } else {
+      ledger_.pass(all);
+      if (keeps) ledger_.take(kept);
+      if (!keeps) ledger_.pass(kept + out);
+    }
     ledger_.take(out);
   }
 
@@ -239,7 +274,7 @@ class MicroStep {
            4 * widened * moe_.num_experts;
   }
   /// Whether nobody keeps the layer's input as it is: the router has its own copy.
-  bool frees_input() const { return w_ == 2 && moe_.shared_experts.num == 0; }
+  bool frees_input() const { return w_ == 2 && moe_.shared_experts.num == 0 && !again(); }
   int64_t order_kept() const { return 8 * (T_ * K_ + (EP_ == 1 ? rows_.arrived : rows_.sent)); }
   int64_t exchange_kept() const {
     return of_rows(rows_.arrived) + of_rows(EP_ == 1 ? rows_.arrived : rows_.sent) + order_kept();
@@ -250,19 +285,26 @@ class MicroStep {
 
   void forward_moe() {
     ledger_.take(router_kept() + order_kept());
+    const int64_t before = ledger_.live();
+    forward_experts();
+    if (again()) ledger_.drop(ledger_.live() - before - h());
+    if (frees_input()) ledger_.drop(h());
+  }
+
+  void forward_experts() {
     if (EP_ > 1) ledger_.pass(of_rows(rows_.sent + rows_.arrived));
     ledger_.take(of_rows(rows_.arrived));
-    forward_hidden(expert_hidden(), moe_.expert_intermediate_size, of_rows(rows_.arrived));
+    forward_hidden(expert_hidden(), moe_.expert_intermediate_size, of_rows(rows_.arrived),
+                   inner_of_experts());
     if (EP_ > 1) ledger_.take(of_rows(rows_.sent));  // the same, back
     ledger_.take(h());
     if (EP_ > 1) ledger_.drop(of_rows(rows_.arrived));
     if (moe_.shared_experts.num > 0) {
-      forward_dense(shared_width());
+      forward_dense(shared_width(), inner_of_experts());
       if (moe_.shared_experts.gated) ledger_.take(h() + tokens(1));  // gated; both factors stay
       ledger_.take(h());
       ledger_.drop(2 * h());
     }
-    if (frees_input()) ledger_.drop(h());
   }
 
   void backward() {
@@ -273,7 +315,11 @@ class MicroStep {
       if (is_moe_[l]) {
         backward_moe(ffn_branch);
       } else {
-        backward_dense(model_.intermediate_size, ffn_branch);
+        backward_dense(model_.intermediate_size, ffn_branch, inner_of_dense_layers());
+      }
+      if (again()) {
+        backward_attended_again();
+        continue;
       }
       backward_norm();
       join_gradients();
@@ -282,6 +328,7 @@ class MicroStep {
       join_gradients();
     }
     ledger_.enter("backward of the embedding");
+    if (again()) ledger_.drop(context());
     const int64_t branch = backward_dropout();
     weight_gradient(head_elements(), world_);
     ledger_.drop(h() + branch + T_ * 8);
@@ -349,6 +396,20 @@ class MicroStep {
     ledger_.drop(2 * h() + statistics(1));
   }
 
+  /// The same two norms and attention, run again from the layer's input. That, the results and
+  /// their gradients stay until all is over.
+  void backward_attended_again() {
+    forward_attended();
+    ledger_.take(h());
+    ledger_.pass(h());  // the sum of two gradients
+    ledger_.drop(statistics(1));
+    backward_attention(backward_dropout());
+    ledger_.take(h());
+    ledger_.drop(h() + statistics(1));
+    join_gradients();
+    ledger_.drop(5 * h());
+  }
+
   /// That of the residual path and that of the branch become one.
   void join_gradients() { ledger_.drop(h()); }
 
@@ -397,25 +458,38 @@ class MicroStep {
 
   /// A feed-forward network of `width` bytes, `elements` weights in its down projection.
   void backward_hidden(int64_t width, int64_t F, int64_t x, int64_t dy, int64_t elements,
-                       int64_t ranks) {
+                       int64_t ranks, Inner inner) {
     if (!fuses_swiglu(F)) {
-      backward_down(width, dy, elements, ranks);
-      backward_activation(width);
-      backward_linear(x, gate_ * width, gate_ * elements, ranks);
+      if (inner == Inner::kKept) {
+        backward_composed(width, x, dy, elements, ranks);
+        return;
+      }
+      ledger_.take(widths_kept(F) * width);
+      ledger_.take(x);  // the result, which stays until all is over, as its gradient does
+      backward_composed(width, x, /*dy=*/0, elements, ranks);
+      ledger_.drop(x + dy);
       return;
     }
-    ledger_.take(3 * width);  // the gradient of gate and up, and the activation anew
+    // The gradient of gate and up, and the activation anew.
+    const int64_t room = wave(width, F, 2 * F) + wave(width, F, F);
+    ledger_.take(room);
     weight_gradient(3 * elements, ranks);
     ledger_.take(x);
-    ledger_.drop(3 * width);
-    ledger_.drop(2 * width + x + dy);  // what was kept, and the output's gradient
+    ledger_.drop(room);
+    ledger_.drop((inner == Inner::kKept ? 2 * width : 0) + x + dy);  // and the output's gradient
     arrive(elements, ranks);
     arrive(2 * elements, ranks);
   }
 
-  void backward_dense(int64_t F, int64_t branch) {
+  void backward_composed(int64_t width, int64_t x, int64_t dy, int64_t elements, int64_t ranks) {
+    backward_down(width, dy, elements, ranks);
+    backward_activation(width);
+    backward_linear(x, gate_ * width, gate_ * elements, ranks);
+  }
+
+  void backward_dense(int64_t F, int64_t branch, Inner inner) {
     const int64_t D = model_.hidden_size;
-    backward_hidden(tokens(F), F, h(), branch, D * F, world_);
+    backward_hidden(tokens(F), F, h(), branch, D * F, world_, inner);
   }
 
   void backward_attention(int64_t branch) {
@@ -446,6 +520,19 @@ class MicroStep {
   }
 
   void backward_moe(int64_t branch) {
+    if (again()) {
+      forward_experts();
+      backward_experts(/*branch=*/0);
+      ledger_.drop(h() + branch);      // the result, and its gradient
+      if (w_ == 2) ledger_.drop(h());  // the layer's input: the router has its own copy
+    } else {
+      backward_experts(branch);
+    }
+    ledger_.drop(order_kept());
+    backward_router();
+  }
+
+  void backward_experts(int64_t branch) {
     const int64_t D = model_.hidden_size, F = moe_.expert_intermediate_size,
                   local = moe_.num_experts / EP_, data = world_ / EP_,
                   back = of_rows(EP_ == 1 ? rows_.arrived : rows_.sent);
@@ -454,9 +541,11 @@ class MicroStep {
       if (moe_.shared_experts.gated) {
         ledger_.take(h());
         ledger_.drop(h() + tokens(1));
+        ledger_.take(h());  // the gate's part of the gradient of the layer's input
       }
-      backward_dense(shared_width(), moe_.shared_experts.gated ? h() : 0);
-      if (w_ == 4) ledger_.take(h());  // not yet: the router keeps the input, too
+      backward_dense(shared_width(), moe_.shared_experts.gated ? h() : 0, inner_of_experts());
+      if (moe_.shared_experts.gated) join_gradients();
+      if (w_ == 4 || again()) ledger_.take(h());  // not yet: others keep the input, too
     }
     ledger_.take(back);
     ledger_.drop(back + branch);  // what came back from the experts
@@ -465,15 +554,14 @@ class MicroStep {
       ledger_.drop(back);
     }
     backward_hidden(expert_hidden(), F, of_rows(rows_.arrived), of_rows(rows_.arrived),
-                    local * F * D, data);
+                    local * F * D, data, inner_of_experts());
     if (EP_ > 1) {
       ledger_.take(back);
       ledger_.drop(of_rows(rows_.arrived));
     }
     ledger_.take(h());
-    ledger_.drop(back + order_kept());
+    ledger_.drop(back);
     if (shared) join_gradients();
-    backward_router();
   }
 
   void backward_router() {
@@ -497,6 +585,7 @@ class MicroStep {
   const MoeConfig& moe_;
   RoutedRows rows_;
   int64_t world_, EP_, zero_stage_;
+  Recompute recompute_;
   bool documents_;
   int64_t S_, B_, T_ = S_ * B_, w_;
   bool blocked_;

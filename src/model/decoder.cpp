@@ -18,9 +18,10 @@ namespace switchyard {
 using at::Tensor;
 
 Decoder::Decoder(ParameterStore& store, const ModelConfig& model, const MoeConfig& moe,
-                 const Mesh& mesh, uint64_t seed)
+                 const Mesh& mesh, uint64_t seed, Recompute recompute)
     : config_(model),
       seed_(seed),
+      recompute_(recompute),
       rotary_frequencies_H_(rotary_frequencies(model)),
       moe_layers_(moe_layer_indices(moe, model.num_hidden_layers)) {
   const Init init{Init::Type::kNormal, model.init_std}, ones{Init::Type::kOnes};
@@ -36,10 +37,11 @@ Decoder::Decoder(ParameterStore& store, const ModelConfig& model, const MoeConfi
                 norm(prefix + ".post_attention_layernorm.weight"),
                 Attention(store, prefix + ".self_attn", model), std::nullopt, std::nullopt};
     if (std::binary_search(moe_layers_.begin(), moe_layers_.end(), l)) {
-      layer.moe.emplace(store, prefix + ".mlp", model, moe, l, mesh);
+      layer.moe.emplace(store, prefix + ".mlp", model, moe, l, mesh, recompute);
     } else {
       layer.dense.emplace(store, prefix + ".mlp", D, model.intermediate_size, parse_ffn(model.ffn),
-                          model.init_std);
+                          model.init_std,
+                          recompute == Recompute::kNone ? recompute : Recompute::kExperts);
     }
     layers_.push_back(std::move(layer));
   }
@@ -62,14 +64,15 @@ DecoderOutput Decoder::forward(const DecoderInput& input, KvCache* cache) const 
     const Layer& layer = layers_[l];
     const auto index = static_cast<int64_t>(l);
     part.next("attention");
-    const Tensor normed_BSD = rms_norm(h_BSD, layer.input_norm, config_.rms_norm_eps);
     LayerCache* layer_cache = cache != nullptr ? &cache->layers[l] : nullptr;
-    h_BSD = h_BSD + dropout(layer.attention.forward(normed_BSD, attention, layer_cache),
-                            "attention", index, context);
+    const Piece attend = [=, this](const std::vector<Tensor>& inputs) {
+      return attended(index, inputs[0], attention, context, layer_cache);
+    };
+    const bool again = recompute_ == Recompute::kLayer && cache == nullptr;
+    const std::vector<Tensor> both = again ? recomputed(attend, {h_BSD}) : attend({h_BSD});
+    const Tensor &residual_BSD = both[0], &x_TD = both[1];
 
     part.next("feed_forward");
-    const Tensor x_TD =
-        rms_norm(h_BSD, layer.post_attention_norm, config_.rms_norm_eps).view({-1, D});
     Tensor y_TD;
     if (layer.moe) {
       if (input.keep_moe_inputs) output.moe_inputs_TD.push_back(x_TD);
@@ -80,7 +83,7 @@ DecoderOutput Decoder::forward(const DecoderInput& input, KvCache* cache) const 
     } else {
       y_TD = layer.dense->forward(x_TD);
     }
-    h_BSD = h_BSD + dropout(y_TD.view(h_BSD.sizes()), "feed_forward", index, context);
+    h_BSD = residual_BSD + dropout(y_TD.view(h_BSD.sizes()), "feed_forward", index, context);
   }
   part.next("head_loss");
   output.hidden_TD = rms_norm(h_BSD, norm_D_, config_.rms_norm_eps).view({-1, D});
@@ -89,6 +92,18 @@ DecoderOutput Decoder::forward(const DecoderInput& input, KvCache* cache) const 
     cache->last_tokens_B = input.tokens_BS.select(1, -1);
   }
   return output;
+}
+
+std::vector<Tensor> Decoder::attended(int64_t l, const Tensor& h_BSD, const AttentionContext& seen,
+                                      const TokenContext& context, LayerCache* cache) const {
+  const Layer& layer = layers_[l];
+  Region part("attention");
+  const Tensor normed_BSD = rms_norm(h_BSD, layer.input_norm, config_.rms_norm_eps);
+  const Tensor sum_BSD =
+      h_BSD + dropout(layer.attention.forward(normed_BSD, seen, cache), "attention", l, context);
+  part.next("feed_forward");
+  const Tensor x_BSD = rms_norm(sum_BSD, layer.post_attention_norm, config_.rms_norm_eps);
+  return {sum_BSD, x_BSD.view({-1, config_.hidden_size})};
 }
 
 Tensor Decoder::logits(const Tensor& hidden_TD) const {

@@ -51,9 +51,11 @@ class Decoder {
   /// vocab_size, num_key_value_heads and head_dim are resolved. `mesh` must
   /// outlive the decoder.
   Decoder(ParameterStore& store, const ModelConfig& model, const MoeConfig& moe, const Mesh& mesh,
-          uint64_t seed);
+          uint64_t seed, Recompute recompute = Recompute::kNone);
 
-  /// Collective over the expert group of the mesh, once per MoE layer.
+  /// Collective over the expert group of the mesh, once per MoE layer. With Recompute::kLayer a
+  /// layer's input, the router's and its routing are what stays of it until backward. The decoder
+  /// must outlive the graph.
   DecoderOutput forward(const DecoderInput& input, KvCache* cache = nullptr) const;
 
   /// Vocabulary logits (T, V) of hidden states (T, D). Local.
@@ -87,6 +89,10 @@ class Decoder {
     std::optional<FeedForward> dense;
   };
 
+  /// What the feed-forward layer adds to and what it reads, from what the layer before handed on:
+  /// {h_BSD, x_TD}.
+  std::vector<at::Tensor> attended(int64_t l, const at::Tensor& h_BSD, const AttentionContext& seen,
+                                   const TokenContext& context, LayerCache* cache) const;
   AttentionContext attention_context(const DecoderInput& input, int64_t past) const;
   TokenContext token_context(const DecoderInput& input, const KvCache* cache) const;
   at::Tensor dropout(const at::Tensor& x_BSD, const char* place, int64_t layer,
@@ -94,6 +100,7 @@ class Decoder {
 
   ModelConfig config_;
   uint64_t seed_;
+  Recompute recompute_;
   at::Tensor rotary_frequencies_H_;
   at::Tensor embedding_VD_, norm_D_, head_VD_;
   std::vector<Layer> layers_;

@@ -31,7 +31,8 @@ StepVolumes exchange_volumes(const RunConfig& config, at::ScalarType compute, in
   const int64_t bytes = leaving * config.model.hidden_size * element_bytes(compute);
   StepVolumes volumes;
   volumes.dispatch_forward = volumes.combine_forward = bytes;
-  volumes.dispatch_backward = volumes.combine_backward = bytes;
+  const bool again = config.train.recompute == "layer";  // rows, before their gradients
+  volumes.dispatch_backward = volumes.combine_backward = again ? 2 * bytes : bytes;
   return volumes;
 }
 

@@ -12,7 +12,8 @@ namespace switchyard {
 /// Bytes that one rank sends to other ranks in one optimizer step. Counts, which are a few
 /// numbers per call, are left out.
 struct StepVolumes {
-  // All-to-alls of token rows; each as many in backward as in forward.
+  // All-to-alls of token rows; each as many in backward as in forward, twice as many where
+  // layers are recomputed.
   int64_t dispatch_forward = 0, combine_forward = 0;
   int64_t dispatch_backward = 0, combine_backward = 0;
   int64_t reduction = 0;  // gradients, in float32

@@ -97,24 +97,23 @@ Dispatcher::Dispatcher(Communicator& group, int64_t num_experts, int64_t overlap
               " ranks");
 }
 
-Dispatched Dispatcher::dispatch(const Tensor& x_TD, const Tensor& experts_TK,
-                                const Tensor& kept_TK) const {
+Dispatched Dispatcher::order(const Tensor& experts_TK, const Tensor& kept_TK) const {
   Dispatched sent;
   const std::vector<int64_t> rows_E = count_rows(experts_TK, kept_TK, num_experts_);
   sent.map = sort_by_expert(experts_TK, kept_TK, rows_E);
   if (group_.size() == 1) {
     sent.rows_L = rows_E;
-    sent.rows_RD = gather_tokens(x_TD, sent.map);
-    return sent;
-  }
-  exchange_counts(rows_E, sent);
-  const Tensor send_SD = gather_tokens(x_TD, sent.map);
-  if (chunks_ > 1) {
-    start_chunks(send_SD, sent);
   } else {
-    sent.rows_RD = all_to_all_rows(send_SD, sent.send, sent.recv, group_, kThere);
+    exchange_counts(rows_E, sent);
+    if (chunks_ > 1) cut(sent);
   }
   return sent;
+}
+
+Tensor Dispatcher::send(const Tensor& x_TD, const Dispatched& sent) const {
+  const Tensor send_SD = gather_tokens(x_TD, sent.map);
+  if (group_.size() == 1) return send_SD;
+  return all_to_all_rows(send_SD, sent.send, sent.recv, group_, kThere);
 }
 
 void Dispatcher::exchange_counts(const std::vector<int64_t>& rows_E, Dispatched& sent) const {
@@ -128,10 +127,9 @@ void Dispatcher::exchange_counts(const std::vector<int64_t>& rows_E, Dispatched&
   sent.recv = by_expert(to_vector(received_PL), sent.rows_L);
 }
 
-void Dispatcher::start_chunks(const Tensor& send_SD, Dispatched& sent) const {
+void Dispatcher::cut(Dispatched& sent) const {
   const auto L = static_cast<int64_t>(sent.rows_L.size());
   const std::vector<int64_t> begin_L = begins(sent.rows_L);
-  std::vector<ChunkBlocks> places;
   for (int64_t c = 0; c < chunks_; ++c) {
     const int64_t first = c * L / chunks_, last = (c + 1) * L / chunks_;
     DispatchedChunk& chunk = sent.chunks.emplace_back();
@@ -139,11 +137,9 @@ void Dispatcher::start_chunks(const Tensor& send_SD, Dispatched& sent) const {
     std::copy(sent.rows_L.begin() + first, sent.rows_L.begin() + last,
               chunk.rows_L.begin() + first);
     chunk.first_row = begin_L[first];
-    places.push_back({of_experts(sent.send, L, first, last, /*from=*/0),
-                      of_experts(sent.recv, L, first, last, chunk.first_row)});
+    chunk.places = {of_experts(sent.send, L, first, last, /*from=*/0),
+                    of_experts(sent.recv, L, first, last, chunk.first_row)};
   }
-  sent.arriving = std::make_shared<ScatteredRows>(send_SD, places, group_, kThere);
-  sent.returning = std::make_shared<GatheredRows>(places, group_, kBack);
 }
 
 Tensor Dispatcher::send_ids(const Tensor& ids_TK, const Dispatched& sent) const {
@@ -154,27 +150,45 @@ Tensor Dispatcher::send_ids(const Tensor& ids_TK, const Dispatched& sent) const 
   return arrived_R;
 }
 
-Tensor Dispatcher::apply(const ExpertRows& experts, const Dispatched& sent) const {
-  if (sent.chunks.empty()) return experts(sent.rows_RD, sent.rows_L, /*first_row=*/0);
-  for (size_t c = 0; c < sent.chunks.size(); ++c) {
-    const auto& [rows_L, first_row] = sent.chunks[c];
-    Region part("dispatch");
-    const Tensor rows_RD = sent.arriving->wait(c);
-    part.next("experts");
-    const Tensor y_RD = experts(rows_RD, rows_L, first_row);
-    part.next("combine");
-    sent.returning->send(c, with_gradient(y_RD));
-  }
-  return {};
-}
-
 Tensor Dispatcher::combine(const Tensor& y_RD, const Dispatched& sent, const Tensor& weights_TK,
                            const Tensor& value_scale_TK) const {
-  if (group_.size() == 1) return combine_tokens(y_RD, weights_TK, sent.map, value_scale_TK);
-  const Tensor y_SD = sent.chunks.empty() ? all_to_all_rows(with_gradient(y_RD), sent.recv,
-                                                            sent.send, group_, kBack)
-                                          : sent.returning->wait();
+  const Tensor y_SD = group_.size() == 1 ? y_RD
+                                         : all_to_all_rows(with_gradient(y_RD), sent.recv,
+                                                           sent.send, group_, kBack);
   return combine_tokens(y_SD, weights_TK, sent.map, value_scale_TK);
+}
+
+Tensor Dispatcher::apply(const ExpertRows& experts, const Tensor& x_TD, const Dispatched& sent,
+                         const Tensor& weights_TK, const Tensor& value_scale_TK) const {
+  Region part("dispatch");
+  if (!sent.chunks.empty()) {
+    const Tensor y_SD = returned_in_chunks(experts, gather_tokens(x_TD, sent.map), sent);
+    part.next("combine");
+    return combine_tokens(y_SD, weights_TK, sent.map, value_scale_TK);
+  }
+  const Tensor rows_RD = send(x_TD, sent);
+  part.next("experts");
+  const Tensor y_RD = experts(rows_RD, sent.rows_L, /*first_row=*/0);
+  part.next("combine");
+  return combine(y_RD, sent, weights_TK, value_scale_TK);
+}
+
+Tensor Dispatcher::returned_in_chunks(const ExpertRows& experts, const Tensor& send_SD,
+                                      const Dispatched& sent) const {
+  std::vector<ChunkBlocks> places;
+  for (const DispatchedChunk& chunk : sent.chunks) places.push_back(chunk.places);
+  ScatteredRows arriving(send_SD, places, group_, kThere);
+  GatheredRows returning(places, group_, kBack);
+  for (size_t c = 0; c < sent.chunks.size(); ++c) {
+    Region part("dispatch");
+    const Tensor rows_RD = arriving.wait(c);
+    part.next("experts");
+    const Tensor y_RD = experts(rows_RD, sent.chunks[c].rows_L, sent.chunks[c].first_row);
+    part.next("combine");
+    returning.send(c, with_gradient(y_RD));
+  }
+  const Region part("combine");
+  return returning.wait();
 }
 
 }  // namespace switchyard

@@ -21,21 +21,18 @@ namespace switchyard {
 struct DispatchedChunk {
   std::vector<int64_t> rows_L;  // rows of each local expert, 0 for those of other chunks
   int64_t first_row = 0;        // of all rows
+  ChunkBlocks places;           // in the send buffer, and in the chunk's own rows
 };
 
-/// Where token copies went, so that `combine` can bring them back.
+/// Where token copies go, and come back from: (R, D) rows sorted by local expert, then sender,
+/// then token.
 struct Dispatched {
-  at::Tensor rows_RD;  // (R, D) sorted by local expert, then sender, then token; in several
-                       // chunks undefined
   std::vector<int64_t> rows_L;  // rows of each local expert
   RowMap map;                   // pairs <-> send buffer
   // With several ranks, (P, L) blocks each:
-  RowBlocks send;  // in the send buffer
-  RowBlocks recv;  // in rows_RD
-  // In several chunks:
-  std::vector<DispatchedChunk> chunks;
-  std::shared_ptr<ScatteredRows> arriving;
-  std::shared_ptr<GatheredRows> returning;
+  RowBlocks send;                       // in the send buffer
+  RowBlocks recv;                       // in the rows of this rank's experts
+  std::vector<DispatchedChunk> chunks;  // none: the exchange goes in one
 };
 
 /// What experts make of rows (R, D) sorted by local expert, rows_L of each, the first of which
@@ -56,26 +53,22 @@ class Dispatcher {
   /// e / (num_experts / size). `group` must outlive the dispatcher and the graph.
   Dispatcher(Communicator& group, int64_t num_experts, int64_t overlap_chunks = 1);
 
-  /// Sorts the kept pairs by expert (stable: token order within an expert),
-  /// exchanges counts once and rows once, from their places and into their places; in several
-  /// chunks the rows are then under way. Collective over the group, with zero
-  /// tokens too. Differentiable in x.
+  /// Sorts the kept pairs by expert (stable: token order within an expert) and exchanges counts,
+  /// once: rows then go as often as they are wanted. Collective over the group, with zero tokens
+  /// too.
   ///
-  ///   x_TD        (T, D) compute dtype
   ///   experts_TK  (T, K) int64
   ///   kept_TK     (T, K) bool
-  Dispatched dispatch(const at::Tensor& x_TD, const at::Tensor& experts_TK,
-                      const at::Tensor& kept_TK) const;
+  Dispatched order(const at::Tensor& experts_TK, const at::Tensor& kept_TK) const;
+
+  /// The rows (R, D) of x_TD (T, D), from their places and into their places. Collective over the
+  /// group. Differentiable in x.
+  at::Tensor send(const at::Tensor& x_TD, const Dispatched& sent) const;
 
   /// Sends a number along with each pair: ids_TK (T, K) int64, of the pairs that
   /// `dispatch` sent, arrive as (R) int64 in the order of rows_RD.
   /// Collective over the group.
   at::Tensor send_ids(const at::Tensor& ids_TK, const Dispatched& sent) const;
-
-  /// `experts` of the rows that arrived: (R, D), for `combine`. Of several chunks each result
-  /// leaves at once, and nothing is returned. Collective over the group, once for each
-  /// `dispatch`. Differentiable as `experts` is.
-  at::Tensor apply(const ExpertRows& experts, const Dispatched& sent) const;
 
   /// out[t] = sum over k of weights[t, k] * y of pair (t, k), dropped pairs adding
   /// nothing. Collective over the group. Differentiable in y and weights. value_scale_TK, if
@@ -83,9 +76,16 @@ class Dispatcher {
   at::Tensor combine(const at::Tensor& y_RD, const Dispatched& sent, const at::Tensor& weights_TK,
                      const at::Tensor& value_scale_TK = {}) const;
 
+  /// `combine` of what `experts` make of what `send` sends; in several chunks, if there are,
+  /// which are the same to the bit. Collective over the group.
+  at::Tensor apply(const ExpertRows& experts, const at::Tensor& x_TD, const Dispatched& sent,
+                   const at::Tensor& weights_TK, const at::Tensor& value_scale_TK = {}) const;
+
  private:
   void exchange_counts(const std::vector<int64_t>& rows_E, Dispatched& sent) const;
-  void start_chunks(const at::Tensor& send_SD, Dispatched& sent) const;
+  void cut(Dispatched& sent) const;
+  at::Tensor returned_in_chunks(const ExpertRows& experts, const at::Tensor& send_SD,
+                                const Dispatched& sent) const;
 
   Communicator& group_;
   int64_t num_experts_;

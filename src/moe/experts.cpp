@@ -12,8 +12,8 @@ namespace switchyard {
 
 Experts::Experts(ParameterStore& store, const std::string& prefix, int64_t first, int64_t count,
                  int64_t hidden_size, int64_t intermediate_size, Ffn ffn,
-                 const InitialExperts& start)
-    : ffn_(ffn) {
+                 const InitialExperts& start, Recompute recompute)
+    : ffn_(ffn), recompute_(recompute) {
   const int64_t D = hidden_size, F = intermediate_size;
   const auto init_of = [&](const std::string& weight) -> Init {
     if (start.start == ExpertStart::kZeroOutput && weight == ".down_proj.weight") {
@@ -45,10 +45,21 @@ ExpertStart parse_expert_start(const std::string& word) {
 }
 
 at::Tensor Experts::forward(const at::Tensor& x_RD, const std::vector<int64_t>& rows_L,
-                            const std::function<at::Tensor(const at::Tensor&)>& drop) const {
+                            const InnerDropout& drop) const {
+  const bool again = recompute_ == Recompute::kExperts;
   if (ffn_ == Ffn::kSwiGlu && !drop && fits_swiglu_experts(x_RD, in_LFD_, down_LDF_)) {
-    return swiglu_experts(x_RD, in_LFD_, down_LDF_, rows_L);
+    return swiglu_experts(x_RD, in_LFD_, down_LDF_, rows_L,
+                          again ? Inner::kMadeAgain : Inner::kKept);
   }
+  if (!again) return composed(x_RD, rows_L, drop);
+  const Piece piece = [this, rows_L, drop](const std::vector<at::Tensor>& inputs) {
+    return std::vector<at::Tensor>{composed(inputs[0], rows_L, drop)};
+  };
+  return recomputed(piece, {x_RD})[0];
+}
+
+at::Tensor Experts::composed(const at::Tensor& x_RD, const std::vector<int64_t>& rows_L,
+                             const InnerDropout& drop) const {
   at::Tensor hidden_RF = ffn_activation(grouped_matmul(x_RD, in_LFD_, rows_L), ffn_);
   if (drop) hidden_RF = drop(hidden_RF);
   return grouped_matmul(hidden_RF, down_LDF_, rows_L);

@@ -8,6 +8,7 @@
 
 #include "config/run_config.h"
 #include "ops/activation.h"
+#include "ops/recompute.h"
 #include "optim/parameter_store.h"
 
 namespace switchyard {
@@ -18,6 +19,9 @@ enum class ExpertStart { kIndependent, kIdentical, kZeroOutput };
 
 /// From `moe.expert_init`.
 ExpertStart parse_expert_start(const std::string& word);
+
+/// Of inner activations (R, F), which it may see twice.
+using InnerDropout = std::function<at::Tensor(const at::Tensor&)>;
 
 struct InitialExperts {
   double std = 0.02;
@@ -40,12 +44,15 @@ class Experts {
  public:
   /// Registers experts [first, first + count) of the layer.
   Experts(ParameterStore& store, const std::string& prefix, int64_t first, int64_t count,
-          int64_t hidden_size, int64_t intermediate_size, Ffn ffn, const InitialExperts& start);
+          int64_t hidden_size, int64_t intermediate_size, Ffn ffn, const InitialExperts& start,
+          Recompute recompute = Recompute::kNone);
 
   /// x_RD (R, D) sorted by local expert, rows_L of each. `drop` is applied to the
-  /// inner activations (R, F) where it is given: expert dropout. Returns (R, D). Local.
+  /// inner activations (R, F) where it is given: expert dropout. Returns (R, D). Where experts
+  /// are recomputed, x_RD is what stays until backward, and `drop` is called once more by that.
+  /// Local.
   at::Tensor forward(const at::Tensor& x_RD, const std::vector<int64_t>& rows_L,
-                     const std::function<at::Tensor(const at::Tensor&)>& drop = {}) const;
+                     const InnerDropout& drop = {}) const;
 
   /// ||E(x)||_2 of each expert for each token: x_TD (T, D) -> (T, L) float32. Computed in
   /// float64, so that equal experts have equal norms whatever the layout. No gradient. Local.
@@ -56,7 +63,11 @@ class Experts {
   std::vector<ExpertMatrix> matrices() const;
 
  private:
+  at::Tensor composed(const at::Tensor& x_RD, const std::vector<int64_t>& rows_L,
+                      const InnerDropout& drop) const;
+
   Ffn ffn_;
+  Recompute recompute_;
   at::Tensor in_LFD_, down_LDF_;  // (L, 2F, D): gate rows first; (L, F, D) without a gate
 };
 

@@ -100,8 +100,9 @@ bool is_adaptive(const MoeConfig& moe) {
 }  // namespace
 
 MoeLayer::MoeLayer(ParameterStore& store, const std::string& prefix, const ModelConfig& model,
-                   const MoeConfig& moe, int64_t layer, const Mesh& mesh)
+                   const MoeConfig& moe, int64_t layer, const Mesh& mesh, Recompute recompute)
     : config_(moe),
+      recompute_(recompute),
       prefix_(prefix),
       layer_(layer),
       router_(make_router(moe.router, router_place(model, moe, layer))),
@@ -109,7 +110,7 @@ MoeLayer::MoeLayer(ParameterStore& store, const std::string& prefix, const Model
       experts_(store, prefix, mesh.expert_rank() * (moe.num_experts / mesh.expert_size()),
                moe.num_experts / mesh.expert_size(), model.hidden_size,
                moe.expert_intermediate_size, parse_ffn(model.ffn),
-               {model.init_std, parse_expert_start(moe.expert_init)}) {
+               {model.init_std, parse_expert_start(moe.expert_init)}, recompute) {
   for (const RouterWeight& weight : router_->weights()) {
     router_tensors_.weights.push_back(
         weight.shared ? store.add_shared(ParameterKind::kDense,
@@ -126,7 +127,7 @@ MoeLayer::MoeLayer(ParameterStore& store, const std::string& prefix, const Model
   if (moe.shared_experts.num == 0) return;
   shared_.emplace(store, prefix + ".shared_expert", model.hidden_size,
                   moe.shared_experts.num * moe.shared_experts.intermediate_size,
-                  parse_ffn(model.ffn), model.init_std);
+                  parse_ffn(model.ffn), model.init_std, recompute);
   if (moe.shared_experts.gated) {
     shared_gate_1D_ = store.add(ParameterKind::kDense, {prefix + ".shared_expert_gate.weight",
                                                         {1, model.hidden_size},
@@ -141,21 +142,35 @@ MoeOutput MoeLayer::forward(const Tensor& x_TD, const TokenContext& context) con
   const RoutingCounts counts = count_choices(routing, context, config_.num_experts);
   const Tensor chosen_TK = at::where(routing.kept_TK, routing.experts_TK, -1);
   drop_tokens(routing, config_, layer_, context);
-  part.next("dispatch");
-  const Dispatched sent =
-      dispatcher_.dispatch(x_TD, routing.experts_TK, routing.kept_TK);  // all-to-all, there
-  part.next("experts");
-  const Tensor y_RD = expert_output(sent, context);
-  part.next("router");
   RouterRecord record = make_record(routing, counts, context);
   record.chosen_TK = chosen_TK;
   record.balance_coef_N = balance_coef_N_;
-  part.next("combine");
-  Tensor y_TD = dispatcher_.combine(y_RD, sent, record.weights_TK,
-                                    routing.value_scale_TK);  // all-to-all, back
-  part.next("shared_experts");
-  if (shared_) y_TD = y_TD + shared_output(x_TD, routing.shared_T);
-  return {y_TD, std::move(record)};
+  part.next("dispatch");
+  const Dispatched sent = dispatcher_.order(routing.experts_TK, routing.kept_TK);
+  const Tensor ids_R = dropout_ids(sent, context);
+  // Routing is a value by now: whoever runs this again finds it as it was.
+  const Piece experts = [this, sent, ids_R, seed = context.seed](const std::vector<Tensor>& in) {
+    return std::vector<Tensor>{output(in[0], in[1], in[2], in[3], sent, ids_R, seed)};
+  };
+  const std::vector<Tensor> inputs = {x_TD, record.weights_TK, routing.value_scale_TK,
+                                      routing.shared_T};
+  const std::vector<Tensor> y =
+      recompute_ == Recompute::kLayer ? recomputed(experts, inputs) : experts(inputs);
+  return {y[0], std::move(record)};
+}
+
+Tensor MoeLayer::output(const Tensor& x_TD, const Tensor& weights_TK, const Tensor& value_scale_TK,
+                        const Tensor& shared_T, const Dispatched& sent, const Tensor& ids_R,
+                        uint64_t seed) const {
+  const ExpertRows experts = [&](const Tensor& rows_RD, const std::vector<int64_t>& rows_L,
+                                 int64_t first_row) {
+    const Tensor ids = ids_R.defined() ? ids_R.narrow(0, first_row, rows_RD.size(0)) : Tensor();
+    return expert_output(rows_RD, rows_L, ids, seed);
+  };
+  // All-to-all, there and back.
+  const Tensor y_TD = dispatcher_.apply(experts, x_TD, sent, weights_TK, value_scale_TK);
+  const Region part("shared_experts");
+  return shared_ ? y_TD + shared_output(x_TD, shared_T) : y_TD;
 }
 
 NamedState MoeLayer::state() const {
@@ -177,20 +192,19 @@ void MoeLayer::use_token_counts(const Tensor& counts_V) {
   router_->use_token_counts(counts_V, router_tensors_.state);
 }
 
-Tensor MoeLayer::expert_output(const Dispatched& sent, const TokenContext& context) const {
-  const double rate = context.mode == Mode::kTrain ? config_.expert_dropout : 0.0;
-  const Tensor ids_R =
-      rate == 0.0 ? Tensor()
-                  : dispatcher_.send_ids(pair_ids(sent.map.slot_TK.size(1), context), sent);
-  const auto experts = [&](const Tensor& rows_RD, const std::vector<int64_t>& rows_L,
-                           int64_t first_row) {
-    if (rate == 0.0) return experts_.forward(rows_RD, rows_L);
-    return experts_.forward(rows_RD, rows_L, [&](const Tensor& hidden_RF) {
-      return row_dropout(hidden_RF, rate, context.seed, "expert_dropout/" + std::to_string(layer_),
-                         ids_R.narrow(0, first_row, rows_RD.size(0)));
-    });
+Tensor MoeLayer::dropout_ids(const Dispatched& sent, const TokenContext& context) const {
+  if (config_.expert_dropout == 0.0 || context.mode != Mode::kTrain) return {};
+  return dispatcher_.send_ids(pair_ids(sent.map.slot_TK.size(1), context), sent);
+}
+
+Tensor MoeLayer::expert_output(const Tensor& rows_RD, const std::vector<int64_t>& rows_L,
+                               const Tensor& ids_R, uint64_t seed) const {
+  if (!ids_R.defined()) return experts_.forward(rows_RD, rows_L);
+  const auto drop = [ids_R, seed, rate = config_.expert_dropout,
+                     purpose = "expert_dropout/" + std::to_string(layer_)](const Tensor& h_RF) {
+    return row_dropout(h_RF, rate, seed, purpose, ids_R);
   };
-  return dispatcher_.apply(experts, sent);
+  return experts_.forward(rows_RD, rows_L, drop);
 }
 
 Tensor MoeLayer::shared_output(const Tensor& x_TD, const Tensor& scale_T) const {

@@ -35,9 +35,12 @@ class MoeLayer {
  public:
   /// `mesh` must outlive the layer.
   MoeLayer(ParameterStore& store, const std::string& prefix, const ModelConfig& model,
-           const MoeConfig& moe, int64_t layer, const Mesh& mesh);
+           const MoeConfig& moe, int64_t layer, const Mesh& mesh,
+           Recompute recompute = Recompute::kNone);
 
-  /// x_TD (T, D). Collective over the expert group, with zero tokens too.
+  /// x_TD (T, D). Collective over the expert group, with zero tokens too. Routes and counts once,
+  /// whatever is recomputed: with Recompute::kLayer backward exchanges rows again as they were
+  /// counted, and is so collective twice more.
   MoeOutput forward(const at::Tensor& x_TD, const TokenContext& context) const;
 
   /// State of the run by name, PREFIX included: the router's, and, where some entry of
@@ -55,13 +58,23 @@ class MoeLayer {
   void use_token_counts(const at::Tensor& counts_V);
 
  private:
+  /// Where experts have dropout, the number (R) of each row that arrives; else undefined.
+  /// Collective where there is dropout.
+  at::Tensor dropout_ids(const Dispatched& sent, const TokenContext& context) const;
+  /// y_TD of tokens that were routed: to the experts, there and back, and through the shared
+  /// ones. `weights_TK`, `value_scale_TK` and `shared_T` as in Routing. Collective.
+  at::Tensor output(const at::Tensor& x_TD, const at::Tensor& weights_TK,
+                    const at::Tensor& value_scale_TK, const at::Tensor& shared_T,
+                    const Dispatched& sent, const at::Tensor& ids_R, uint64_t seed) const;
+  /// Of rows of this rank's experts; with `ids_R`, which number them, expert dropout inside:
+  /// Switch Transformers section 2.4.
+  at::Tensor expert_output(const at::Tensor& rows_RD, const std::vector<int64_t>& rows_L,
+                           const at::Tensor& ids_R, uint64_t seed) const;
   /// `scale_T` (T) is the router's, or undefined: 1.
   at::Tensor shared_output(const at::Tensor& x_TD, const at::Tensor& scale_T) const;
-  /// The experts' outputs (R, D), with expert dropout in training: Switch
-  /// Transformers section 2.4, inside the experts only. Collective with dropout.
-  at::Tensor expert_output(const Dispatched& sent, const TokenContext& context) const;
 
   MoeConfig config_;
+  Recompute recompute_;
   std::string prefix_;
   int64_t layer_;
   std::unique_ptr<Router> router_;

@@ -3,6 +3,9 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
+#include <optional>
+
 #include "ops/blocked_gemm.h"
 #include "ops/blocked_rows.h"
 #include "ops/vector_math.h"
@@ -25,10 +28,6 @@ constexpr int64_t kHalf = kPanelColumns / 2;  // a panel holds as many gate as u
 /// gradient depends on it.
 constexpr int64_t kWaveRows = 512;
 static_assert(kWaveRows % kInnerRows == 0);
-
-std::vector<Wave> waves(const std::vector<int64_t>& rows_E) {
-  return waves_of(rows_E, kWaveRows * at::get_num_threads());
-}
 
 /// Room for the rows of any wave, `columns` wide.
 Tensor room_for(const std::vector<Wave>& waves, int64_t columns, const at::TensorOptions& options) {
@@ -134,13 +133,17 @@ void inner_gradients(const Tensor& dy_RD, const Tensor& down_EDF,
 class SwiGluExperts : public torch::autograd::Function<SwiGluExperts> {
  public:
   static Tensor forward(AutogradContext* ctx, const Tensor& x_RD, const Tensor& in_E2FD,
-                        const Tensor& down_EDF, const std::vector<int64_t>& rows_E) {
+                        const Tensor& down_EDF, const std::vector<int64_t>& rows_E, Inner inner) {
     const int64_t R = x_RD.size(0), F = down_EDF.size(-1);
-    const std::vector<Wave> all = waves(rows_E);
-    Tensor h_R2F = at::empty({R, 2 * F}, x_RD.options()), y_RD = at::empty_like(x_RD);
-    const Tensor room_RF = room_for(all, F, x_RD.options());
+    const std::vector<Wave> all = waves_of(rows_E, swiglu_wave_rows());
+    const bool keep = inner == Inner::kKept;
+    const Tensor h_R2F = keep ? at::empty({R, 2 * F}, x_RD.options()) : Tensor();
+    const Tensor h_room = keep ? Tensor() : room_for(all, 2 * F, x_RD.options());
+    const Tensor a_room = room_for(all, F, x_RD.options());
+    Tensor y_RD = at::empty_like(x_RD);
     for (const Wave& wave : all) {
-      Tensor h = rows_of(h_R2F, wave), a = room_RF.narrow(0, 0, wave.rows), y = rows_of(y_RD, wave);
+      Tensor h = keep ? rows_of(h_R2F, wave) : h_room.narrow(0, 0, wave.rows);
+      Tensor a = a_room.narrow(0, 0, wave.rows), y = rows_of(y_RD, wave);
       dispatch_blocked(x_RD.scalar_type(), [&](auto zero) {
         inner_rows<decltype(zero)>(rows_of(x_RD, wave), groups_of(in_E2FD, wave), wave.rows_E, h,
                                    a);
@@ -156,7 +159,7 @@ class SwiGluExperts : public torch::autograd::Function<SwiGluExperts> {
     const auto saved = ctx->get_saved_variables();
     const Tensor &x_RD = saved[0], &in_E2FD = saved[1], &down_EDF = saved[2], &h_R2F = saved[3];
     const std::vector<int64_t> rows_E = ctx->saved_data["rows"].toIntVector();
-    const std::vector<Wave> all = waves(rows_E);
+    const std::vector<Wave> all = waves_of(rows_E, swiglu_wave_rows());
     const int64_t F = down_EDF.size(-1);
     const Tensor dy_RD = grads[0].contiguous();
     const Tensor dh_room = room_for(all, 2 * F, x_RD.options());
@@ -167,9 +170,15 @@ class SwiGluExperts : public torch::autograd::Function<SwiGluExperts> {
     Tensor dx_RD;
     if (ctx->needs_input_grad(0)) dx_RD = at::empty_like(x_RD);
     for (const Wave& wave : all) {
-      const Tensor dy = rows_of(dy_RD, wave), x = rows_of(x_RD, wave), h = rows_of(h_R2F, wave);
+      const Tensor dy = rows_of(dy_RD, wave), x = rows_of(x_RD, wave);
       Tensor dh = dh_room.narrow(0, 0, wave.rows), a = a_room.narrow(0, 0, wave.rows);
+      // What is made again gives way to its gradient, element by element.
+      const bool kept = h_R2F.defined();
+      Tensor h = kept ? rows_of(h_R2F, wave) : dh;
       dispatch_blocked(x_RD.scalar_type(), [&](auto zero) {
+        if (!kept) {
+          inner_rows<decltype(zero)>(x, groups_of(in_E2FD, wave), wave.rows_E, h, a);
+        }
         inner_gradients<decltype(zero)>(dy, groups_of(down_EDF, wave), wave.rows_E, h, dh, a);
       });
       if (ddown) {
@@ -186,18 +195,20 @@ class SwiGluExperts : public torch::autograd::Function<SwiGluExperts> {
       }
     }
     return {dx_RD, din ? din->for_autograd() : Tensor(), ddown ? ddown->for_autograd() : Tensor(),
-            Tensor()};
+            Tensor(), Tensor()};
   }
 };
 
 }  // namespace
+
+int64_t swiglu_wave_rows() { return kWaveRows * at::get_num_threads(); }
 
 bool fits_swiglu_experts(const Tensor& x_RD, const Tensor& in_E2FD, const Tensor& down_EDF) {
   return fits_blocked_rows(x_RD, in_E2FD) && fits_blocked_rows(x_RD, down_EDF);
 }
 
 Tensor swiglu_experts(const Tensor& x_RD, const Tensor& in_E2FD, const Tensor& down_EDF,
-                      const std::vector<int64_t>& rows_E) {
+                      const std::vector<int64_t>& rows_E, Inner inner) {
   TORCH_CHECK(x_RD.dim() == 2 && in_E2FD.dim() == down_EDF.dim() &&
                   in_E2FD.numel() / (in_E2FD.size(-2) * in_E2FD.size(-1)) ==
                       static_cast<int64_t>(rows_E.size()) &&
@@ -205,7 +216,7 @@ Tensor swiglu_experts(const Tensor& x_RD, const Tensor& in_E2FD, const Tensor& d
                   in_E2FD.size(-2) == 2 * down_EDF.size(-1),
               "swiglu_experts: x_RD ", x_RD.sizes(), ", in_E2FD ", in_E2FD.sizes(), ", down_EDF ",
               down_EDF.sizes());
-  return SwiGluExperts::apply(x_RD, in_E2FD, down_EDF, rows_E);
+  return SwiGluExperts::apply(x_RD, in_E2FD, down_EDF, rows_E, inner);
 }
 
 }  // namespace switchyard

@@ -7,6 +7,9 @@
 
 namespace switchyard {
 
+/// Whether what is before the activation is there until backward, or computed again by it.
+enum class Inner { kKept, kMadeAgain };
+
 /// The SwiGLU networks of a layer's experts (Shazeer, arXiv:2002.05202 eq. 6) over rows that are
 /// sorted by expert, in one pass: silu(gate) * up is taken from each block of the first product
 /// while it is in the cache, in backward likewise.
@@ -18,9 +21,15 @@ namespace switchyard {
 ///
 /// A dense network is one expert: (2F, D) and (D, F). Returns (R, D), what grouped_matmul and
 /// ffn_activation give but for one rounding less in bfloat16. Differentiable in all three; keeps x
-/// and the (R, 2F) before the activation for backward. Local.
+/// for backward and, as `inner` says, the (R, 2F) before the activation: gradients are the same to
+/// the bit. Local.
 at::Tensor swiglu_experts(const at::Tensor& x_RD, const at::Tensor& in_E2FD,
-                          const at::Tensor& down_EDF, const std::vector<int64_t>& rows_E);
+                          const at::Tensor& down_EDF, const std::vector<int64_t>& rows_E,
+                          Inner inner = Inner::kKept);
+
+/// Rows that go through all products at once, with the threads of this process: [gate, up] and its
+/// gradient of so many stay in the cache, and in backward no more are there.
+int64_t swiglu_wave_rows();
 
 /// Whether these can be computed so: otherwise the caller composes them.
 bool fits_swiglu_experts(const at::Tensor& x_RD, const at::Tensor& in_E2FD,

@@ -71,7 +71,8 @@ Session::Session(Mesh mesh, FlightRecord& record, int local_ranks, const RunConf
   check_domains(config);
   set_threads(config.train, local_ranks);
   const auto seed = static_cast<uint64_t>(config.run.seed);
-  decoder_ = std::make_unique<Decoder>(store_, config.model, config.moe, mesh_, seed);
+  decoder_ = std::make_unique<Decoder>(store_, config.model, config.moe, mesh_, seed,
+                                       parse_recompute(config.train.recompute));
   ParameterStore::Options options;
   options.dtype = compute_dtype(config.train);
   options.zero_stage = static_cast<int>(config.zero.stage);

@@ -90,7 +90,12 @@ TEST(CheckValues, RefusesWhatIsNotBuilt) {
   EXPECT_EQ(complaint("zero: {stage: 4}"),
             "run.yaml:1: `zero.stage` must be at least 0 and at most 2, got 4");
   EXPECT_EQ(complaint("train: {recompute: full}"),
-            "run.yaml:1: `train.recompute` full is not built yet; use none");
+            "run.yaml:1: `train.recompute` full is called layer here; use that");
+  EXPECT_EQ(complaint("train: {recompute: selective}"),
+            "run.yaml:1: `train.recompute` selective is called experts here; use that");
+  EXPECT_EQ(complaint("train: {recompute: expert}"),
+            "run.yaml:1: `train.recompute` must be one of none, experts, layer, got `expert`; did "
+            "you mean `experts`?");
   EXPECT_EQ(complaint("train: {device: cuda}"),
             "run.yaml:1: `train.device` cuda needs a binary with CUDA: looked for the CUDA "
             "backend in this one and found only cpu; use cpu");

@@ -79,7 +79,7 @@ RunConfig other_config() {
                   .global_batch_size = 32,
                   .micro_batch_size = 8,
                   .precision = "bf16",
-                  .recompute = "none",
+                  .recompute = "layer",
                   .eval_interval = 5,
                   .eval_batches = 2,
                   .log_interval = 1,

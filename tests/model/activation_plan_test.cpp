@@ -127,5 +127,39 @@ TEST(ActivationPlanTest, EveryKindOfLayer) {
   }
 }
 
+TEST(ActivationPlanTest, EveryKindOfLayerWithRecompute) {
+  for (const char* precision : {"fp32", "bf16"}) {
+    for (const char* recompute : {"experts", "layer"}) {
+      const auto run = [&](const std::string& name, const auto& change) {
+        RunConfig config = sample(precision);
+        config.moe.layers = "all";
+        config.train.recompute = recompute;
+        change(config);
+        resolve_autos(config.model);
+        expect_counted(std::string(precision) + " " + recompute + " " + name, config);
+      };
+      run("experts", [](RunConfig&) {});
+      run("geglu", [](RunConfig& c) {
+        c.moe.layers = "every:2";
+        c.model.ffn = "geglu";
+      });
+      run("relu", [](RunConfig& c) {
+        c.moe.layers = "none";
+        c.model.ffn = "relu";
+      });
+      run("dropout, documents and norms of heads", [](RunConfig& c) {
+        c.model.dropout = 0.1;
+        c.data.mask_documents = true;
+        c.model.qk_norm = "head";
+      });
+      run("gated shared experts", [](RunConfig& c) {
+        c.moe.layers = "every:2";
+        c.moe.shared_experts.num = 2;
+        c.moe.shared_experts.gated = true;
+      });
+    }
+  }
+}
+
 }  // namespace
 }  // namespace switchyard

@@ -139,5 +139,20 @@ TEST(StepVolumesTest, BalancedRoutingSendsWhatIsPlanned) {
   }
 }
 
+TEST(StepVolumesTest, ALayerThatIsRunAgainSendsItsRowsAgain) {
+  RunConfig config = sample_config(/*stage=*/2);
+  const SentBytes once = sent_by_a_step(config);
+  for (const auto& [recompute, ways] : {std::pair{"experts", 4}, std::pair{"layer", 6}}) {
+    SCOPED_TRACE(recompute);
+    config.train.recompute = recompute;
+    const SentBytes sent = sent_by_a_step(config);
+    EXPECT_EQ(sent.rows, once.rows / 4 * ways);
+    EXPECT_EQ(sent.rows, planned_volumes(config, at::kFloat, test_runtime().world_size(),
+                                         RoutingCase::kBalanced)
+                             .exchange());
+    EXPECT_EQ(sent.gradients, once.gradients);  // every leaf is reduced once
+  }
+}
+
 }  // namespace
 }  // namespace switchyard

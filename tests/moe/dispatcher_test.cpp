@@ -21,18 +21,19 @@ struct Sent {
   Dispatcher dispatcher{*group, /*num_experts=*/4};
   Tensor x_TD;
   Dispatched sent;
+  Tensor rows_RD;
 
   explicit Sent(at::ScalarType dtype)
       : x_TD(at::tensor({1.0, 2.0, 3.0}, at::kFloat).view({3, 1}).to(dtype)),
-        sent(dispatcher.dispatch(x_TD, at::tensor(kExperts, at::kLong).view({3, 2}),
-                                 bools(kKept).view({3, 2}))) {}
+        sent(dispatcher.order(at::tensor(kExperts, at::kLong).view({3, 2}),
+                              bools(kKept).view({3, 2}))),
+        rows_RD(dispatcher.send(x_TD, sent)) {}
 };
 
 TEST(DispatcherTest, RowsAreSortedByExpertAndKeepTheOrderOfTokens) {
   const Sent sent(at::kFloat);
   EXPECT_EQ(sent.sent.rows_L, (std::vector<int64_t>{2, 1, 0, 2}));
-  EXPECT_TRUE(
-      same(sent.sent.rows_RD, at::tensor({1.0, 2.0, 2.0, 1.0, 3.0}, at::kFloat).view({5, 1})));
+  EXPECT_TRUE(same(sent.rows_RD, at::tensor({1.0, 2.0, 2.0, 1.0, 3.0}, at::kFloat).view({5, 1})));
 }
 
 TEST(DispatcherTest, IdsTravelWithTheirRows) {
@@ -46,10 +47,23 @@ TEST(DispatcherTest, CombineWeighsAndSkipsWhatWasNotKept) {
   const Sent sent(at::kFloat);
   const Tensor weights_TK = at::tensor({0.5, 0.25, 1.0, 0.0, 2.0, 7.0}, at::kFloat).view({3, 2});
   const Tensor y_RD =
-      sent.sent.rows_RD * at::tensor({10.0, 10.0, 100.0, 1.0, 1.0}, at::kFloat).view({5, 1});
+      sent.rows_RD * at::tensor({10.0, 10.0, 100.0, 1.0, 1.0}, at::kFloat).view({5, 1});
   // 0.5 * 1 + 0.25 * 10, 1 * 20 + 0 * 200, 2 * 3.
   EXPECT_TRUE(same(sent.dispatcher.combine(y_RD, sent.sent, weights_TK),
                    at::tensor({3.0, 20.0, 6.0}, at::kFloat).view({3, 1})));
+}
+
+TEST(DispatcherTest, ApplyIsSendAndCombineAroundTheExperts) {
+  const Sent sent(at::kFloat);
+  const Tensor weights_TK = at::tensor({0.5, 0.25, 1.0, 0.0, 2.0, 7.0}, at::kFloat).view({3, 2});
+  const auto square = [&](const Tensor& rows_RD, const std::vector<int64_t>& rows_L,
+                          int64_t first_row) {
+    EXPECT_EQ(rows_L, sent.sent.rows_L);
+    EXPECT_EQ(first_row, 0);
+    return rows_RD * rows_RD;
+  };
+  EXPECT_TRUE(same(sent.dispatcher.apply(square, sent.x_TD, sent.sent, weights_TK),
+                   at::tensor({0.75, 4.0, 18.0}, at::kFloat).view({3, 1})));
 }
 
 TEST(DispatcherTest, RefusesExpertsThatDoNotShareOut) {

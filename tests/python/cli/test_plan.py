@@ -29,6 +29,9 @@ MEASURED = {
                                                              "moe__capacity__factor": 1.25}),
     "small experts, bf16, EP 2, ZeRO-2": (2, {**EXPERTS, "parallel__expert": 2, "zero__stage": 2,
                                               "train__precision": "bf16"}),
+    "small experts, experts recomputed": (1, {**EXPERTS, "train__recompute": "experts"}),
+    "small experts, bf16, EP 2, layers recomputed": (2, {**EXPERTS, "parallel__expert": 2, "train__precision": "bf16",
+                                                         "train__recompute": "layer"}),
     # The first run that a user meets: 40 steps, in which its routing changes, a save in the background among them.
     "quickstart": (2, {**EXPERTS, "model__num_hidden_layers": 4,
                        "model__vocab_size": 4096, "moe__num_experts": 8, "parallel__expert": 2,
@@ -107,6 +110,16 @@ def test_what_would_help_where_nothing_fits():
                       "--set", "parallel.expert=1")
     assert done.returncode == 0, done.stderr
     assert "no layout fits" in done.stdout and "more ranks" in done.stdout and "DOES NOT FIT" in done.stdout
+
+
+def test_recompute_is_proposed_where_it_makes_a_run_fit():
+    long = {"parallel__expert": 1, "train__global_batch_size": 1, "train__micro_batch_size": 1, "data__sequence_length": 1 << 17}
+    flags = [PRESETS / "switch_base_8.yaml", "--ranks", 1, "--device", "a100-40", *sets(long)]
+    told = plan(*flags)
+    assert not told["layouts"] and "--set train.recompute=layer" in told["advice"], told
+    again = plan(*flags, "--set", "train.recompute=layer")
+    assert again["fits"] and again["bytes_per_rank"]["activations"] < told["bytes_per_rank"]["activations"] / 2
+    assert again["bytes_per_step"] == told["bytes_per_step"], "one rank sends nothing"
 
 
 def test_text_and_a_device_that_is_not_known():
