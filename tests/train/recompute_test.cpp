@@ -110,10 +110,11 @@ class CountedCommunicator final : public Communicator {
     count(purpose);
     inner_->broadcast(x, root, purpose);
   }
-  Tensor all_to_all(const Tensor& input, const std::vector<int64_t>& send_rows,
-                    const std::vector<int64_t>& recv_rows, const char* purpose) override {
+  std::unique_ptr<RowsUnderWay> start_all_to_all(const Tensor& input, const RowBlocks& send,
+                                                 Tensor& output, const RowBlocks& recv,
+                                                 const char* purpose) override {
     count(purpose);
-    return inner_->all_to_all(input, send_rows, recv_rows, purpose);
+    return inner_->start_all_to_all(input, send, output, recv, purpose);
   }
   void barrier(const char* purpose) override { inner_->barrier(purpose); }
 
