@@ -14,6 +14,7 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(HERE)))
 TITAN = os.path.join(ROOT, ".venv-peers", "torchtitan")
+ALONE = "--alone"  # one of the two ranks with half of the batch: what weak scaling starts from
 FAST = ["--unit", "32", "--matmul", "onednn"]
 # (name, ranks, script, arguments, workloads it makes sense for)
 RUNS = [
@@ -36,17 +37,21 @@ RUNS = [
     ("plain", 2, "peer_plain.py", ["--variant", "compiled"] + FAST, ""),
     ("plain", 2, "peer_plain.py", ["--variant", "compiled", "--dp"] + FAST, ""),
     ("switchyard", 2, "", ["--balanced"], ""),
+    ("switchyard", 1, "", [ALONE], ""),
 ]
 
 
 def ours(ranks, args, workload, precision, limit):
     """The same step by switchyard; its one micro-batch is a rank's whole share, as the peers'."""
-    batch = {"W1": 8, "W2": 4, "W3": 8}[workload]
+    batch, threads = {"W1": 8, "W2": 4, "W3": 8}[workload], "2" if ranks == 1 else "1"
+    if args == [ALONE]:
+        batch, threads = batch // 2, "1"
+        args = ["--set", f"train.global_batch_size={batch}", "--note", "alone"]
     command = [os.path.join(ROOT, "build/release/switchyard"), "bench", "step", "--json", *args,
                "--config", os.path.join(ROOT, f"configs/bench/{workload.lower()}.yaml"),
                "--set", f"train.precision={precision}", "--set", f"parallel.expert={ranks}",
                "--set", f"train.micro_batch_size={batch // ranks}",
-               "--threads", "2" if ranks == 1 else "1", "--limit", limit]
+               "--threads", threads, "--limit", limit]
     if ranks > 1:
         command = ["mpirun", "-n", str(ranks), "--oversubscribe", "--bind-to", "core:overload-allowed", *command]
     return command

@@ -5,6 +5,7 @@ MFU = (6 x active parameters + 6 x layers x seq x hidden) x tokens/s / measured 
 """
 import argparse
 import json
+import re
 import statistics
 
 from workloads import WORKLOADS
@@ -38,11 +39,11 @@ def table(rows, workload, peak):
     return [line for _, line in sorted(lines, reverse=True)]
 
 
-def best(groups, workload, precision, mine, ranks=None):
-    """The fastest of ours, or of the peers. A balanced router is a figure beside it, not in it."""
+def best(groups, workload, precision, mine, ranks=None, beside=None):
+    """The fastest of ours, or of the peers. A balanced router and one rank alone are figures beside it: `beside`."""
     found = [median_of(rs)[0] for (w, p, n), rows in groups.items() for (peer, name), rs in rows.items()
              if w == workload and p == precision and (ranks is None or n == ranks)
-             and (peer == OURS) == mine and "balanced" not in name]
+             and (peer == OURS) == mine and (beside in name if beside else not re.search("balanced|alone", name))]
     return max(found, default=None)
 
 
@@ -69,11 +70,14 @@ def main():
         print("\n".join(table(rows, w, getattr(a, precision))))
     print("\n### Switchyard over the best peer\n\n"
           "| workload | precision | two ranks / best two-process peer | two ranks / best peer of any form | "
-          "one rank / best peer of any form | one rank / two ranks |\n|---|---|---|---|---|---|")
+          "one rank / best peer of any form | one rank / two ranks | two ranks / twice one alone |\n"
+          "|---|---|---|---|---|---|---|")
     for w, precision in sorted({(w, precision) for w, precision, _ in groups}):
         one, two = (best(groups, w, precision, True, n) for n in (1, 2))
+        alone = best(groups, w, precision, True, 1, beside="alone")
         pair, anyone = best(groups, w, precision, False, 2), best(groups, w, precision, False)
-        print(f"| {w} | {precision} | {over(two, pair)} | {over(two, anyone)} | {over(one, anyone)} | {over(one, two)} |")
+        print(f"| {w} | {precision} | {over(two, pair)} | {over(two, anyone)} | {over(one, anyone)} | {over(one, two)} | "
+              f"{over(two, alone and 2 * alone)} |")
 
 
 if __name__ == "__main__":

@@ -168,15 +168,16 @@ def test_configs_are_the_workloads(name, peers):
 
 
 def test_summary_reads_our_rows(two_ranks, peers, tmp_path, monkeypatch, capsys):
-    """Ours over the best peer, with a balanced router left out of it."""
+    """Ours over the best peer, with a balanced router and half of a pair left out of it."""
     peer = {**two_ranks, "peer": "plain-pytorch", "variant": "loop", "tok_s": two_ranks["tok_s"] / 2, "quiet": 5}
-    rows = [{**two_ranks, "quiet": 5}, peer, {**two_ranks, "variant": "ep2+balanced", "tok_s": 1e9, "quiet": 5}]
+    rows = [{**two_ranks, "quiet": 5}, peer, {**two_ranks, "variant": "ep2+balanced", "tok_s": 1e9, "quiet": 5},
+            {**two_ranks, "ranks": 1, "note": "alone", "tok_s": two_ranks["tok_s"] / 1.8, "quiet": 5}]
     (tmp_path / "rows").write_text("".join(json.dumps(r) + "\n" for r in rows))
     monkeypatch.setattr(sys, "argv", ["summary.py", str(tmp_path / "rows"), "--fp32", "200", "--bf16", "400"])
     peers[1].main()
     printed = capsys.readouterr().out
     assert "### W1 fp32, 2 processes x 1 thread" in printed
-    assert re.search(r"^\| W1 \| fp32 \| 2\.00 \| 2\.00 \| - \| - \|$", printed, re.MULTILINE), printed
+    assert re.search(r"^\| W1 \| fp32 \| 2\.00 \| 2\.00 \| - \| - \| 0\.90 \|$", printed, re.MULTILINE), printed
 
 
 @pytest.mark.parametrize("words, told", [
