@@ -16,10 +16,10 @@ int64_t reduction_buffers(int64_t elements, int64_t ranks, int64_t zero_stage) {
 }
 
 /// Freed memory stays with the process (base/heap.h), and blocks of other sizes leave holes in
-/// it: about as much as was alive, up to 64 MiB, as runs were measured (docs/plan.md).
+/// it: about half as much as was alive, up to 32 MiB, as runs were measured (docs/plan.md).
 int64_t holes_between_blocks(int64_t transient) {
-  constexpr int64_t kMost = int64_t{64} << 20;
-  return std::min(transient, kMost);
+  constexpr int64_t kMost = int64_t{32} << 20;
+  return std::min(transient / 2, kMost);
 }
 
 int64_t largest_tensor(const ModelConfig& model, const MoeConfig& moe) {

@@ -143,17 +143,18 @@ int64_t visible_keys(int64_t q, int64_t first_key) {
 /// Hides what follows the visible scores of a row, as far as whole vectors reach: how many to
 /// compute with, so that loops have no remainder.
 int64_t hide_rest(float* scores, int64_t visible) {
-  const int64_t count = round_up(visible, kLanes);
-  std::fill(scores + visible, scores + count, kMinusInfinity);
+  const int64_t count = round_up(visible, kLanes), first = count - kLanes;
+#pragma omp simd
+  for (int64_t j = std::max<int64_t>(0, first); j < count; ++j) {
+    scores[j] = j < visible ? scores[j] : kMinusInfinity;
+  }
   return count;
 }
 
 template <class scalar_t>
 float dot(const scalar_t* a, const scalar_t* b, int64_t count) {
-  float sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < count; ++i) sum += static_cast<float>(a[i]) * static_cast<float>(b[i]);
-  return sum;
+  return sum_of<float>(
+      count, [=](int64_t i) { return static_cast<float>(a[i]) * static_cast<float>(b[i]); });
 }
 
 /// One query's running softmax over blocks of keys: turns the scores into exp(score - max), zero
@@ -161,12 +162,8 @@ float dot(const scalar_t* a, const scalar_t* b, int64_t count) {
 float follow(float* scores, int64_t visible, float scale, float& max, float& sum) {
   const int64_t count = hide_rest(scores, visible);
   const float top = count == 0 ? max : std::max(max, largest(scores, count) * scale);
-  float added = 0;
-#pragma omp simd reduction(+ : added)
-  for (int64_t j = 0; j < count; ++j) {
-    scores[j] = fast_exp(scores[j] * scale - top);
-    added += scores[j];
-  }
+  const float added = sum_of<float>(
+      count, [=](int64_t j) { return scores[j] = fast_exp(scores[j] * scale - top); });
   std::fill(scores + count, scores + kKeys, 0.0F);
   const float keep = max == kMinusInfinity ? 0.0F : fast_exp(max - top);
   max = top;

@@ -32,10 +32,8 @@ void forward_rows(const Tensor& x_RD, const Tensor& weight, double eps, Tensor& 
   at::parallel_for(0, x_RD.size(0), kRowsPerTask, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const scalar_t* row = x + r * D;
-      sum_t squares = 0;
-#pragma omp simd reduction(+ : squares)
-      for (int64_t d = 0; d < D; ++d)
-        squares += static_cast<sum_t>(row[d]) * static_cast<sum_t>(row[d]);
+      const sum_t squares = sum_of<sum_t>(
+          D, [=](int64_t d) { return static_cast<sum_t>(row[d]) * static_cast<sum_t>(row[d]); });
       rstd[r] = 1 / std::sqrt(squares / D + static_cast<sum_t>(eps));
       const sum_t factor = rstd[r];
       scalar_t* row_y = y + r * D;
@@ -65,15 +63,13 @@ void backward_rows(const Tensor& x_RD, const Tensor& weight, const Tensor& rstd_
       scalar_t* row_dx = dx + r * D;
       sum_t* sums = dweight + r / kRowsPerPiece * D;
       const sum_t factor = rstd[r];
-      sum_t dot = 0;
-#pragma omp simd reduction(+ : dot)
-      for (int64_t d = 0; d < D; ++d) {
+      const auto project = [=](int64_t d) {
         const sum_t contribution =
             static_cast<sum_t>(row_dy[d]) * static_cast<sum_t>(row[d]) * factor;
-        dot += static_cast<sum_t>(w[d]) * contribution;
         sums[d] += contribution;
-      }
-      dot /= D;
+        return static_cast<sum_t>(w[d]) * contribution;
+      };
+      const sum_t dot = sum_of<sum_t>(D, project) / D;
 #pragma omp simd
       for (int64_t d = 0; d < D; ++d) {
         const sum_t g = static_cast<sum_t>(row_dy[d]) * static_cast<sum_t>(w[d]);

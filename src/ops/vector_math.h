@@ -57,18 +57,45 @@ inline void round_row(const float* from, c10::BFloat16* to, int64_t count) {
 }
 inline void round_row(const float* from, float* to, int64_t count) { std::copy_n(from, count, to); }
 
-/// The largest of `count` > 0 numbers; NaN may be passed over. (A reduction with std::max stays
-/// scalar where NaN has to be minded.)
+inline constexpr int64_t kLanes = 16;  // of the widest vectors, in float32
+
+/// All of a vector's numbers joined into one, pair by pair.
+template <class number_t, class Join>
+number_t join_lanes(const number_t (&x)[kLanes], const Join& join) {
+  number_t eight[8], four[4];
+#pragma omp simd
+  for (int64_t l = 0; l < 8; ++l) eight[l] = join(x[l], x[l + 8]);
+#pragma omp simd
+  for (int64_t l = 0; l < 4; ++l) four[l] = join(eight[l], eight[l + 4]);
+  return join(join(four[0], four[2]), join(four[1], four[3]));
+}
+
+/// The sum of term(i) for i in [0, count), taken in kLanes sums that are then put together pair by
+/// pair. (Of a plain reduction the compiler makes a chain of kLanes additions, which in a short row
+/// takes longer than the row.)
+template <class sum_t, class Term>
+sum_t sum_of(int64_t count, const Term& term) {
+  sum_t sums[kLanes] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+#pragma omp simd
+    for (int64_t l = 0; l < kLanes; ++l) sums[l] += term(i + l);
+  }
+  for (; i < count; ++i) sums[0] += term(i);
+  return join_lanes(sums, [](sum_t a, sum_t b) { return a + b; });
+}
+
+/// The largest of `count` > 0 numbers, likewise. NaN may be passed over.
 inline float largest(const float* x, int64_t count) {
-  constexpr int64_t kLanes = 16;
   float tops[kLanes];
   std::fill_n(tops, kLanes, x[0]);
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
+#pragma omp simd
     for (int64_t l = 0; l < kLanes; ++l) tops[l] = tops[l] < x[i + l] ? x[i + l] : tops[l];
   }
   for (; i < count; ++i) tops[0] = tops[0] < x[i] ? x[i] : tops[0];
-  return *std::max_element(tops, tops + kLanes);
+  return join_lanes(tops, [](float a, float b) { return a < b ? b : a; });
 }
 
 inline float fast_sigmoid(float x) { return 1.0F / (1.0F + fast_exp(-x)); }
