@@ -65,19 +65,20 @@ class Dispatcher {
   /// group. Differentiable in x.
   at::Tensor send(const at::Tensor& x_TD, const Dispatched& sent) const;
 
-  /// Sends a number along with each pair: ids_TK (T, K) int64, of the pairs that
-  /// `dispatch` sent, arrive as (R) int64 in the order of rows_RD.
-  /// Collective over the group.
+  /// Sends a number along with each pair: ids_TK (T, K) int64, of the pairs that `order` kept,
+  /// arrive as (R) int64 in the order of the rows that `send` sends. Collective over the group.
   at::Tensor send_ids(const at::Tensor& ids_TK, const Dispatched& sent) const;
 
-  /// out[t] = sum over k of weights[t, k] * y of pair (t, k), dropped pairs adding
-  /// nothing. Collective over the group. Differentiable in y and weights. value_scale_TK, if
-  /// defined, multiplies the weights in the value and not in the gradient.
+  /// Brings rows y_RD (R, D) back: out (T, D), out[t] = sum over k of weights[t, k] * y of pair
+  /// (t, k), weights_TK (T, K) float32, dropped pairs adding nothing. Collective over the group.
+  /// Differentiable in y and weights. value_scale_TK, if defined, multiplies the weights in the
+  /// value and not in the gradient.
   at::Tensor combine(const at::Tensor& y_RD, const Dispatched& sent, const at::Tensor& weights_TK,
                      const at::Tensor& value_scale_TK = {}) const;
 
   /// `combine` of what `experts` make of what `send` sends; in several chunks, if there are,
-  /// which are the same to the bit. Collective over the group.
+  /// which are the same to the bit. `experts` is then called once for each. Collective over the
+  /// group, forward and backward, on every rank in the same order.
   at::Tensor apply(const ExpertRows& experts, const at::Tensor& x_TD, const Dispatched& sent,
                    const at::Tensor& weights_TK, const at::Tensor& value_scale_TK = {}) const;
 
