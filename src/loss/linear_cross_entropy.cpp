@@ -46,7 +46,7 @@ class Chunks {
         targets_(targets_T.data_ptr<int64_t>()),
         V_(head_.rows),
         depth_(round_up(V_, 32)),
-        stride_(row_stride<scalar_t>(depth_)),
+        stride_(row_stride(depth_, sizeof(scalar_t))),
         count_(std::min(logits_at_once(V_), round_up(hidden_TD.size(0), kBlockRows))),
         logits_(at::empty({count_, stride_}, at::kFloat)),
         dlogits_(at::zeros({count_, stride_}, hidden_TD.options())) {}

@@ -140,7 +140,7 @@ class MicroStep {
     const int64_t V = model_.vocab_size;
     if (computes_blocked(model_.hidden_size)) {
       const int64_t depth = round_up(V, 32);
-      const int64_t stride = w_ == 4 ? row_stride<float>(depth) : row_stride<at::BFloat16>(depth);
+      const int64_t stride = row_stride(depth, w_);
       ledger_.take(statistics(1) + h() + 4 * head_elements());
       ledger_.pass(std::min(logits_at_once(V), round_up(T_, kBlockRows)) * stride * (4 + w_));
       ledger_.drop(statistics(1) + h());  // of each token; what the head read
@@ -244,9 +244,8 @@ class MicroStep {
   /// Room for `columns` columns of the rows of a wave (swiglu_experts.h), of all that are `width`
   /// bytes F wide.
   int64_t wave(int64_t width, int64_t F, int64_t columns) const {
-    const int64_t rows = std::min(width / (F * w_), swiglu_wave_rows()),
-                  stride = w_ == 4 ? row_stride<float>(columns) : row_stride<at::BFloat16>(columns);
-    return rows * stride * w_;
+    const int64_t rows = std::min(width / (F * w_), swiglu_wave_rows());
+    return rows * row_stride(columns, w_) * w_;
   }
 
   /// `width` bytes of inner activations, `out` of the result.

@@ -9,12 +9,13 @@
 #include "model/model_size.h"
 #include "model/step_volumes.h"
 #include "moe/choices_per_token.h"
+#include "ops/blocked_gemm.h"
+#include "ops/causal_attention.h"
+#include "ops/swiglu_experts.h"
 
 namespace switchyard {
 namespace {
 
-constexpr double kTaskRows = 1024, kInnerRows = 256;   // ops/blocked_gemm.h
-constexpr int64_t kQueries = 64, kKeys = 128;          // ops/causal_attention.cpp
 constexpr int64_t kReducedAtOnce = 1 << 20;            // distributed/mpi_communicator.cpp
 constexpr double kDenseLeaves = 5, kExpertLeaves = 2;  // of a layer
 
@@ -26,16 +27,20 @@ double padded(double rows, double multiple) {
 /// FLOPs of forward and both products of backward, for each weight.
 double flops_per_weight(double rows) { return 2 * (2 * padded(rows, 16) + padded(rows, 32)); }
 
-double traffic_per_weight(double rows, int64_t w) {
-  const double packed = 2 * static_cast<double>(w) * std::ceil(rows / kTaskRows);
-  return std::min(1.0, rows) * (packed + 8 * std::ceil(rows / kInnerRows));
+/// Bytes for each weight, which is packed for so many rows at a time.
+double traffic_per_weight(double rows, int64_t packed_for, int64_t w) {
+  const auto times = [rows](int64_t at_once) {
+    return std::ceil(rows / static_cast<double>(at_once));
+  };
+  const double packed = 2 * static_cast<double>(w) * times(packed_for);
+  return std::min(1.0, rows) * (packed + 8 * times(kInnerRows));
 }
 
 /// Query-key pairs that one head of one sequence computes.
 int64_t scores_of_head(int64_t S) {
   int64_t pairs = 0;
-  for (int64_t q = 0; q < S; q += kQueries) {
-    pairs += kQueries * kKeys * ((std::min(q + kQueries, S) + kKeys - 1) / kKeys);
+  for (int64_t q = 0; q < S; q += kQueryBlock) {
+    pairs += kQueryBlock * round_up(std::min(q + kQueryBlock, S), kKeyBlock);
   }
   return pairs;
 }
@@ -68,7 +73,9 @@ void add_communication(const RunConfig& config, at::ScalarType compute, int64_t 
                               ? 1
                               : static_cast<double>(volumes.dispatch_forward) /
                                     static_cast<double>(volumes.dispatch_backward);
-  work.exchange_messages = moe_layers * batches * (3 * forwards + 2) * static_cast<double>(EP - 1);
+  const double local = static_cast<double>(config.moe.num_experts) / static_cast<double>(EP);
+  work.exchange_messages =
+      moe_layers * batches * static_cast<double>(EP - 1) * (forwards * (1 + 2 * local) + 2 * local);
   work.exchange_bytes = static_cast<double>(volumes.exchange());
   const Counts dense{static_cast<double>(size.dense_parameters), world_size, kDenseLeaves * L};
   const Counts expert{static_cast<double>(size.expert_parameters) / static_cast<double>(EP),
@@ -88,7 +95,8 @@ int64_t expert_ranks_on_host(const RunConfig& config, int64_t world_size, int64_
 
 }  // namespace
 
-StepWork step_work(const RunConfig& config, at::ScalarType compute, int64_t world_size) {
+StepWork step_work(RunConfig config, at::ScalarType compute, int64_t world_size) {
+  config.train.recompute = "none";
   const ModelConfig& model = config.model;
   const int64_t S = config.data.sequence_length, B = config.train.micro_batch_size,
                 EP = config.parallel.expert, w = compute == at::kFloat ? 4 : 2;
@@ -118,8 +126,9 @@ StepWork step_work(const RunConfig& config, at::ScalarType compute, int64_t worl
       planned_activations(config, compute, world_size, RoutingCase::kBalanced).kept);
   const double logits = T * static_cast<double>(model.vocab_size);
   work.activation_bytes = batches * (4 * kept + logits * static_cast<double>(8 + 3 * w));
-  work.weight_bytes = batches * (dense * traffic_per_weight(T, w) +
-                                 moe_layers * local * expert * traffic_per_weight(rows, w));
+  work.weight_bytes =
+      batches * (dense * traffic_per_weight(T, kTaskRows, w) +
+                 moe_layers * local * expert * traffic_per_weight(rows, kSwiGluWaveRows, w));
   const double held = static_cast<double>(size.dense_parameters) +
                       static_cast<double>(size.expert_parameters) / static_cast<double>(EP);
   const double owned = config.zero.stage == 0 ? held

@@ -18,20 +18,21 @@ struct StepWork {
   /// 6 per weight and token; experts with their rows filled up to multiples of 16 (for the
   /// gradients of weights, 32), on average 7.5 (15.5) more, less where R < 1.
   double dense_flops = 0, expert_flops = 0;
-  double scores = 0;  // query-key pairs of all heads, in blocks of 64 x 128
+  double scores = 0;  // query-key pairs of all heads, in blocks of 64 x 64
   /// 4 x what forward keeps: written, read, and its gradient so, too; and for each logit 8 + 3 w:
   /// written and read, and its gradient written and read twice.
   double activation_bytes = 0;
-  /// For each weight of a product and micro-batch: 2 w per 1,024 rows (packed in forward and in
-  /// backward), 8 per 256 rows (added to its gradient); where R < 1, R times that.
+  /// For each weight of a product and micro-batch: 2 w per 1,024 rows, of experts per 512 (packed
+  /// in forward and in backward), 8 per 512 rows (added to its gradient); where R < 1, R times
+  /// that.
   double weight_bytes = 0;
   /// 4 per gradient held (set to zero) and, per element owned, 4 (norm) + 28 (AdamW reads weight,
   /// gradient and two moments, writes three of them) + 2 in bf16.
   double optimizer_bytes = 0;
   double layers = 0;  // x micro-batches
 
-  /// All-to-alls: one of counts and two of rows in forward, two in backward, EP - 1 messages
-  /// each. Bytes as in StepVolumes.
+  /// All-to-alls: one of counts and two of rows in forward, two in backward; to each of EP - 1
+  /// ranks one message of counts, and of rows one for each of its experts. Bytes as in StepVolumes.
   double exchange_messages = 0, exchange_bytes = 0;
   /// Reductions and gathers as rings, G - 1 messages (all-reduces 2 (G - 1)) for each buffer or, at
   /// ZeRO-2, for each of about 5 dense and 2 expert leaves of a layer in every micro-batch; and
@@ -39,9 +40,9 @@ struct StepWork {
   double reduction_messages = 0, reduction_bytes = 0;
 };
 
-/// Of a config whose autos are resolved; world_size is a multiple of parallel.expert. Local,
-/// builds nothing.
-StepWork step_work(const RunConfig& config, at::ScalarType compute, int64_t world_size);
+/// Of a config whose autos are resolved; world_size is a multiple of parallel.expert. What
+/// train.recompute computes again is not counted: it is taken as `none`. Local, builds nothing.
+StepWork step_work(RunConfig config, at::ScalarType compute, int64_t world_size);
 
 /// Seconds of one step by part, one after another: nothing is overlapped.
 struct StepCost {

@@ -21,16 +21,16 @@ namespace switchyard {
 inline constexpr int64_t kBlockRows = 64;      // rows of A in a product
 inline constexpr int64_t kPanelColumns = 128;  // columns of B in a product
 inline constexpr int64_t kInnerRows = 512;     // rows summed over in a weight gradient's product
+inline constexpr int64_t kTaskRows = 1024;     // at most, of one group, for which a panel is packed
 
 /// Whether `dtype` has blocked products here.
 bool has_blocked_gemm(at::ScalarType dtype);
 
-/// How many elements from row to row suit rows of `columns` of them: an odd number of cache lines,
-/// so that the rows of a block, read side by side, do not fight over the same few places of the
-/// first cache.
-template <class scalar_t>
-constexpr int64_t row_stride(int64_t columns) {
-  constexpr int64_t line = 64 / sizeof(scalar_t);
+/// How many elements of `width` bytes (2, 4) from row to row suit rows of `columns` of them: an odd
+/// number of cache lines, so that the rows of a block, read side by side, do not fight over the
+/// same few places of the first cache.
+constexpr int64_t row_stride(int64_t columns, int64_t width) {
+  const int64_t line = 64 / width;
   return ((columns + line - 1) / line | 1) * line;
 }
 
@@ -144,9 +144,7 @@ namespace blocked_gemm {
 /// Of the left matrix of a weight gradient, transposed at a time.
 inline constexpr int64_t kStripColumns = 256;
 
-/// At most this many rows of a group in one task, so that many threads find work in few groups.
-inline constexpr int64_t kTaskRows = 1024;
-
+/// What one task multiplies by: few enough rows that many threads find work in few groups.
 struct Segment {
   int64_t group, begin, rows;
 };

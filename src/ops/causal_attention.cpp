@@ -19,8 +19,8 @@ using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-constexpr int64_t kQueries = 64, kKeys = 64;  // of a block of scores
-constexpr int64_t kLanes = 16;                // of the widest vectors
+constexpr int64_t kQueries = kQueryBlock, kKeys = kKeyBlock;
+constexpr int64_t kLanes = 16;  // of the widest vectors
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 /// Where one sequence's head stands in (B, S, stride): rows of H numbers.

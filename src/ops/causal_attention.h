@@ -8,6 +8,9 @@
 
 namespace switchyard {
 
+/// Queries and keys of a block of scores: a block is computed where any of its keys is visible.
+inline constexpr int64_t kQueryBlock = 64, kKeyBlock = 64;
+
 /// N query heads of width H; each of the M key-value heads serves N / M of them.
 struct HeadShape {
   int64_t query = 1, key_value = 1, width = 1;

@@ -23,18 +23,13 @@ using torch::autograd::variable_list;
 
 constexpr int64_t kHalf = kPanelColumns / 2;  // a panel holds as many gate as up columns
 
-/// Rows of a wave for each thread: [gate, up] and their gradients of so many fit in a core's
-/// second cache, at the widths of small models. A multiple of kInnerRows, so that no weight
-/// gradient depends on it.
-constexpr int64_t kWaveRows = 512;
-static_assert(kWaveRows % kInnerRows == 0);
+static_assert(kSwiGluWaveRows % kInnerRows == 0);
 
 /// Room for the rows of any wave, `columns` wide.
 Tensor room_for(const std::vector<Wave>& waves, int64_t columns, const at::TensorOptions& options) {
   int64_t rows = 0;
   for (const Wave& wave : waves) rows = std::max(rows, wave.rows);
-  const int64_t stride = options.dtype() == at::kFloat ? row_stride<float>(columns)
-                                                       : row_stride<at::BFloat16>(columns);
+  const int64_t stride = row_stride(columns, static_cast<int64_t>(options.dtype().itemsize()));
   return at::empty({rows, stride}, options).narrow(1, 0, columns);
 }
 
@@ -201,7 +196,7 @@ class SwiGluExperts : public torch::autograd::Function<SwiGluExperts> {
 
 }  // namespace
 
-int64_t swiglu_wave_rows() { return kWaveRows * at::get_num_threads(); }
+int64_t swiglu_wave_rows() { return kSwiGluWaveRows * at::get_num_threads(); }
 
 bool fits_swiglu_experts(const Tensor& x_RD, const Tensor& in_E2FD, const Tensor& down_EDF) {
   return fits_blocked_rows(x_RD, in_E2FD) && fits_blocked_rows(x_RD, down_EDF);

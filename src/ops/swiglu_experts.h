@@ -27,8 +27,13 @@ at::Tensor swiglu_experts(const at::Tensor& x_RD, const at::Tensor& in_E2FD,
                           const at::Tensor& down_EDF, const std::vector<int64_t>& rows_E,
                           Inner inner = Inner::kKept);
 
-/// Rows that go through all products at once, with the threads of this process: [gate, up] and its
-/// gradient of so many stay in the cache, and in backward no more are there.
+/// Rows of a thread that go through all products before the next do: [gate, up] and its gradient of
+/// so many stay in a core's second cache at the widths of small models. In each such wave an
+/// expert's weights are packed anew. A multiple of kInnerRows (blocked_gemm.h), so that no weight
+/// gradient depends on it.
+inline constexpr int64_t kSwiGluWaveRows = 512;
+
+/// The same for all threads of this process: so many rows of scratch are there in backward.
 int64_t swiglu_wave_rows();
 
 /// Whether these can be computed so: otherwise the caller composes them.

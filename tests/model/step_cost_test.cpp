@@ -54,14 +54,14 @@ CostModel sample_costs() {
 TEST(StepCostTest, WorkOfOneRankByHand) {
   const RunConfig config = sample_config(1, 1);
   const StepWork work = step_work(config, at::kFloat, 1);
-  // Two micro-batches, two layers, two heads, two sequences: queries 0 to 127 meet one block of 128
-  // keys, 128 to 255 two.
-  EXPECT_EQ(work.scores, 2 * 2 * 2 * 2 * (128 * 128 + 128 * 256));
+  // Two micro-batches, two layers, two heads, two sequences: each block of 64 queries meets
+  // its own keys and those before: 1 + 2 + 3 + 4 blocks.
+  EXPECT_EQ(work.scores, 2 * 2 * 2 * 2 * 10 * 64 * 64);
   EXPECT_EQ(work.dense_flops, 6 * 1024 * kDense + 14 * 8 * work.scores);
   // 512 tokens, two choices each, over 8 experts: 128 rows, and what fills them up.
   EXPECT_EQ(work.expert_flops, 2 * 8 * kExpert * 2 * (2 * 135.5 + 143.5));
-  // 512 and 128 rows: one and one packing there and back, two and one sums of gradients.
-  EXPECT_EQ(work.weight_bytes, 2 * (kDense * (8 + 16) + 8 * kExpert * (8 + 8)));
+  // 512 and 128 rows: one packing there and back, one sum of gradients.
+  EXPECT_EQ(work.weight_bytes, 2 * (kDense * (8 + 8) + 8 * kExpert * (8 + 8)));
   // 64 logits for each token.
   const int64_t kept = planned_activations(config, at::kFloat, 1, RoutingCase::kBalanced).kept;
   EXPECT_EQ(work.activation_bytes, 2 * (4 * kept + 512 * 64 * (8 + 3 * 4)));
@@ -89,10 +89,28 @@ TEST(StepCostTest, FewRowsForAnExpertCostMoreEach) {
   EXPECT_DOUBLE_EQ(last, 2 * 4096 * kExpert * 2 * 0.25 * (2 * 8.5 + 16.5));
 }
 
+TEST(StepCostTest, ManyRowsArePackedAndSummedInPieces) {
+  RunConfig config = sample_config(1, 1);
+  config.data.sequence_length = 2048;
+  // 4,096 tokens: 4 packings and 8 sums. 1,024 rows at each expert: 2 waves and 2 sums.
+  EXPECT_EQ(step_work(config, at::kFloat, 1).weight_bytes,
+            2 * (kDense * (4 * 8 + 8 * 8) + 8 * kExpert * (2 * 8 + 2 * 8)));
+}
+
+TEST(StepCostTest, RecomputeIsTakenAsNone) {
+  RunConfig config = sample_config(4, 2);
+  const StepWork none = step_work(config, at::kFloat, 4);
+  config.train.recompute = "layer";
+  const StepWork layer = step_work(config, at::kFloat, 4);
+  EXPECT_EQ(layer.activation_bytes, none.activation_bytes);
+  EXPECT_EQ(layer.exchange_messages, none.exchange_messages);
+}
+
 TEST(StepCostTest, CommunicationByHand) {
   RunConfig config = sample_config(4, 2);
   const StepWork work = step_work(config, at::kFloat, 4);
-  EXPECT_EQ(work.exchange_messages, 2 * 5) << "five all-to-alls in each micro-batch";
+  // In each micro-batch counts once and rows four times, to each of the other rank's four experts.
+  EXPECT_EQ(work.exchange_messages, 2 * (1 + 4 * 4));
   // Half of 1,024 rows in each, four times, two micro-batches, 16 floats.
   EXPECT_EQ(work.exchange_bytes, 512 * 4 * 2 * 64);
   // Reduce-scatter and gather over 4 and 2 ranks, and three all-reduces of 2 log2 4 messages.

@@ -3,11 +3,10 @@
 
 #include <map>
 
-#include "base/random.h"
 #include "config/load_config.h"
 #include "distributed/solo_communicator.h"
+#include "support/micro_batches.h"
 #include "support/mpi_main.h"
-#include "train/train_step.h"
 
 // Runs at W = 1, 2, 4: every balance loss has one value and one gradient, however the
 // step is spread over ranks, expert parallelism and micro-batches.
@@ -59,25 +58,6 @@ RunConfig config_of(const BalanceConfig& balance) {
   return config;
 }
 
-/// Sequences [first, first + count) of the step; every third is of domain 1.
-MicroBatch batch_of(const RunConfig& config, int64_t first, int64_t count) {
-  const RandomStream words(3, "words");
-  SampleBatch samples;
-  samples.count = count;
-  samples.length = kLength;
-  for (int64_t b = first; b < first + count; ++b) {
-    for (int64_t s = 0; s <= kLength; ++s) {
-      samples.tokens.push_back(words.block(static_cast<uint64_t>(b), static_cast<uint64_t>(s))[0] %
-                               kVocabulary);
-    }
-    samples.order.push_back(b);
-    samples.ids.push_back(static_cast<uint64_t>(b));
-    samples.source.push_back(b % 3 == 1 ? 1 : 0);
-    samples.valid.push_back(kLength);
-  }
-  return make_micro_batch(samples, config, /*end_of_text=*/0);
-}
-
 struct Outcome {
   double aux = 0;
   std::map<std::string, Tensor> gradients;
@@ -92,8 +72,8 @@ Outcome step(RunConfig config, Mesh mesh, int64_t accumulation) {
   Session session(std::move(mesh), test_runtime().record(), 1, config);
   std::vector<MicroBatch> batches;
   for (int64_t m = 0; m < accumulation; ++m) {
-    batches.push_back(batch_of(config, r * mine + m * config.train.micro_batch_size,
-                               config.train.micro_batch_size));
+    batches.push_back(random_micro_batch(config, r * mine + m * config.train.micro_batch_size,
+                                         config.train.micro_batch_size, "words"));
   }
   Outcome outcome;
   const uint64_t before = session.record().changes();

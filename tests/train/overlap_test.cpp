@@ -1,11 +1,10 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include "base/random.h"
 #include "config/load_config.h"
+#include "support/micro_batches.h"
 #include "support/mpi_main.h"
 #include "support/tensors.h"
-#include "train/train_step.h"
 
 // Runs at W = 1, 2, 4: `parallel.overlap_chunks` changes no bit of a run.
 
@@ -40,25 +39,11 @@ RunConfig base_config() {
 }
 
 std::vector<MicroBatch> batches_of(const RunConfig& config, int64_t step) {
-  const RandomStream words(3, "words of step " + std::to_string(step));
   std::vector<MicroBatch> batches;
   const int64_t count = config.train.micro_batch_size;
   for (int64_t m = 0; m < 2; ++m) {
-    SampleBatch samples;
-    samples.count = count;
-    samples.length = kLength;
-    for (int64_t b = 0; b < count; ++b) {
-      const int64_t id = (2 * test_runtime().rank() + m) * count + b;
-      for (int64_t s = 0; s <= kLength; ++s) {
-        samples.tokens.push_back(
-            words.block(static_cast<uint64_t>(id), static_cast<uint64_t>(s))[0] % kVocabulary);
-      }
-      samples.order.push_back(id);
-      samples.ids.push_back(static_cast<uint64_t>(id));
-      samples.source.push_back(0);
-      samples.valid.push_back(kLength);
-    }
-    batches.push_back(make_micro_batch(samples, config, /*end_of_text=*/0));
+    batches.push_back(random_micro_batch(config, (2 * test_runtime().rank() + m) * count, count,
+                                         "words of step " + std::to_string(step)));
   }
   return batches;
 }

@@ -6,12 +6,11 @@
 
 #include <map>
 
-#include "base/random.h"
 #include "config/load_config.h"
+#include "support/micro_batches.h"
 #include "support/mpi_main.h"
 #include "support/sample_routers.h"
 #include "support/tensors.h"
-#include "train/train_step.h"
 
 // Runs at W = 1, 2, 4: whatever is recomputed, a step is the same to the bit, and routes once.
 
@@ -133,25 +132,6 @@ struct Outcome {
   std::map<std::string, int> regions, collectives;
 };
 
-/// Sequences [first, first + count) of the step; every third is of domain 1.
-MicroBatch batch_of(const RunConfig& config, int64_t first, int64_t count) {
-  const RandomStream words(5, "words");
-  SampleBatch samples;
-  samples.count = count;
-  samples.length = kLength;
-  for (int64_t b = first; b < first + count; ++b) {
-    for (int64_t s = 0; s <= kLength; ++s) {
-      samples.tokens.push_back(words.block(static_cast<uint64_t>(b), static_cast<uint64_t>(s))[0] %
-                               kVocabulary);
-    }
-    samples.order.push_back(b);
-    samples.ids.push_back(static_cast<uint64_t>(b));
-    samples.source.push_back(b % 3 == 1 ? 1 : 0);
-    samples.valid.push_back(kLength);
-  }
-  return make_micro_batch(samples, config, /*end_of_text=*/7);
-}
-
 /// Two steps in two micro-batches each. Collective over the world.
 Outcome run(RunConfig config, const char* recompute, int64_t EP) {
   const int64_t W = test_runtime().world_size(), r = test_runtime().rank(), mine = kSequences / W;
@@ -166,7 +146,8 @@ Outcome run(RunConfig config, const char* recompute, int64_t EP) {
   session.decoder().use_token_counts(at::ones({kVocabulary}, at::kLong));
   std::vector<MicroBatch> batches;
   for (int64_t m = 0; m < 2; ++m) {
-    batches.push_back(batch_of(config, r * mine + m * mine / 2, mine / 2));
+    batches.push_back(
+        random_micro_batch(config, r * mine + m * mine / 2, mine / 2, "words", /*end_of_text=*/7));
   }
   Outcome outcome;
   Counts counts;

@@ -45,7 +45,7 @@ def test_a_step_by_hand(costs):
     time, parts = told["time"], told["time"]["parts_s"]
     # A micro-batch of 4 x 32 tokens. Attention of three layers, one dense feed-forward, two routers, the head.
     dense, expert = 3 * 32 * (64 + 32) + 3 * 32 * 64 + 2 * 32 * 4 + 320 * 32, 3 * 32 * 48
-    scores = 3 * 4 * 4 * 64 * 128  # one block for each sequence and head
+    scores = 3 * 4 * 4 * 64 * 64  # one block for each sequence and head
     # Two choices of 128 tokens over the two experts of this rank, filled up; two layers.
     experts = 2 * 2 * expert * 2 * (2 * (128 + 7.5) + 128 + 15.5)
     products = 6 * 128 * dense + 7 * 2 * 8 * scores + experts
@@ -58,7 +58,7 @@ def test_a_step_by_hand(costs):
     assert parts["optimizer"] == pytest.approx((4 * held + 32 * total / 2) / 8e9)
     assert parts["layers"] == pytest.approx(3 * 100e-6)
     volumes = told["bytes_per_step"]["balanced"]
-    assert parts["exchange"] == pytest.approx(2 * 5 * 10e-6 + volumes["exchange"] / 4e9)
+    assert parts["exchange"] == pytest.approx(2 * (1 + 4 * 2) * 10e-6 + volumes["exchange"] / 4e9)
     # The dense buffer reduced and gathered, one message each; each expert's is one rank's own; three small sums.
     assert parts["reduction"] == pytest.approx((2 + 6) * 10e-6 + (volumes["reduction"] + volumes["gather"]) / 2e9)
     assert parts["wait"] == pytest.approx(0.5 * experts / 50e9)
@@ -85,7 +85,7 @@ def test_1024_ranks_are_projected(costs):
     exchange = 4 * 2 * (256 * 3 // 4) * 32 * 4
     assert told["bytes_per_step"]["balanced"]["exchange"] == time["work"]["exchange_bytes"] == exchange
     assert time["parts_s"]["exchange"] == pytest.approx(
-        2 * 5 * 3 * (10e-6 + 2 * 5e-6) / 3 + exchange * (1 / 4e9 + 2 / 10e9) / 3)
+        2 * (1 + 4 * 1) * 3 * (10e-6 + 2 * 5e-6) / 3 + exchange * (1 / 4e9 + 2 / 10e9) / 3)
     assert time["parts_s"]["reduction"] == pytest.approx(
         time["work"]["reduction_messages"] * 5e-6 + time["work"]["reduction_bytes"] / 10e9)
     # Memory is that of hosts of two ranks, not of one host with all of them.
