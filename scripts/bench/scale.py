@@ -6,8 +6,8 @@
 
 Runs `switchyard bench step` over a grid of configs around W1 (configs/bench/w1.yaml), one at a time and pinned, and
 `bench gemm` for the peak; appends each result to --out as it comes. Then fits the coefficients of the cost model
-(docs/plan.md, src/model/step_cost.h): non-negative, by least squares of relative errors, with what `plan` counts as
-work. Prints tables in Markdown: every run beside the model, configs that had no part in the fit by themselves.
+(docs/plan.md, src/model/step_cost.h) by least squares of relative errors, with what `plan` counts as work: none
+negative, products no faster than the measured peak. Prints tables in Markdown: every run beside the model, configs that had no part in the fit by themselves.
 
 Cost: about 10 minutes of two cores; --quick, a part of the grid, about 4. Leave the machine alone meanwhile: steps in
 which other programs took 5 % of it do not count. Needs SciPy: scripts/install.sh --tests.
@@ -23,7 +23,7 @@ import subprocess
 import sys
 
 import numpy
-from scipy.optimize import nnls
+from scipy.optimize import lsq_linear
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = os.environ.get("SWITCHYARD_BIN", str(ROOT / "build/release/switchyard"))
@@ -146,12 +146,15 @@ def units(row, work):
     return {**{f"{row['precision']}.{name}": value for name, value in thread.items()}, **shared}
 
 
-def fit(rows):
-    """{coefficient: seconds}."""
+def fit(rows, peak):
+    """{coefficient: seconds}. Noise moves time between what grows together, products and the passes beside them:
+    what the peak rules out is ruled out here."""
     names = [f"{p}.{name}" for p in PRECISIONS for name in THREAD] + list(SHARED)
     matrix = numpy.array([[units(row, row["work"]).get(name, 0.0) / row["step_s"] for name in names] for row in rows])
     scale = numpy.maximum(matrix.max(axis=0), 1e-300)  # columns alike, for the arithmetic
-    found, _ = nnls(matrix / scale, numpy.ones(len(rows)))
+    least = numpy.array([1e-9 / peak[name.split(".")[0]] if name.endswith(".flop") else 0.0 for name in names])
+    found = lsq_linear(matrix / scale, numpy.ones(len(rows)), bounds=(least * scale, numpy.inf),
+                       method="bvls").x
     return dict(zip(names, found / scale))
 
 
@@ -225,7 +228,7 @@ def write_costs(rows, peak, target, args):
     for row in rows:
         row["work"] = plan(row, draft)["work"]
     used, others = [row for row in rows if row["group"] != CHECK], [row for row in rows if row["group"] == CHECK]
-    seconds = fit(used)
+    seconds = fit(used, peak)
     write(seconds, "just now")
     for row in rows:
         row["model_s"] = plan(row, draft)["step_s"]

@@ -153,8 +153,11 @@ def scale():
     return scale
 
 
-def test_the_fit_finds_the_times_that_the_program_tells(scale, costs):
-    """The script counts as the program does, so steps that take what a cost model says are fitted to the last digit."""
+@pytest.fixture(scope="module")
+def rows_by_the_program(scale, tmp_path_factory):
+    """Runs that take exactly what COSTS says."""
+    costs = tmp_path_factory.mktemp("costs") / "costs.yaml"
+    costs.write_text(COSTS)
     rows = []
     for what in scale.GRID:
         if what["quick"] and what["group"] != scale.CHECK:
@@ -162,10 +165,21 @@ def test_the_fit_finds_the_times_that_the_program_tells(scale, costs):
                 row = {**what, "precision": precision, "max_rank_load": 1.25}
                 time = scale.plan(row, costs)
                 rows.append({**row, "work": time["work"], "step_s": time["step_s"]})
-    seconds = scale.fit(rows)
-    for row in rows:
+    return rows
+
+
+def test_the_fit_finds_the_times_that_the_program_tells(scale, rows_by_the_program):
+    """The script counts as the program does, so steps that take what a cost model says are fitted to the last digit."""
+    seconds = scale.fit(rows_by_the_program, {"fp32": 1e6, "bf16": 1e6})
+    for row in rows_by_the_program:
         found = sum(seconds[name] * value for name, value in scale.units(row, row["work"]).items())
         assert found == pytest.approx(row["step_s"], rel=1e-6), row["name"]
+
+
+def test_no_product_is_fitted_faster_than_the_peak(scale, rows_by_the_program):
+    for precision in "fp32", "bf16":
+        seconds = scale.fit(rows_by_the_program, {"fp32": 1e6, "bf16": 1e6, precision: 1.0})
+        assert seconds[f"{precision}.flop"] == pytest.approx(1e-9)
 
 
 def test_what_the_script_measures_and_writes(scale, tmp_path, monkeypatch, capsys):
