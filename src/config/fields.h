@@ -407,6 +407,9 @@ void describe(Visitor& visit, Section& parallel) {
         "Parts in which tokens are exchanged, by expert, so that a rank computes on one while the "
         "others are under way; at most the experts of a rank. 1: all at once, then compute. The "
         "numbers are the same.");
+  visit("gpu_transport", parallel.gpu_transport, one_of({"nccl", "mpi"}),
+        "How tensors on GPUs travel: by NCCL, one rank per GPU; or through the host's memory by "
+        "MPI, slower, with which several ranks may share one GPU. train.device cuda alone.");
 }
 
 template <typename Visitor, SectionOf<ZeroConfig> Section>
@@ -463,11 +466,8 @@ void describe(Visitor& visit, Section& spike) {
 template <typename Visitor, SectionOf<TrainConfig> Section>
 void describe(Visitor& visit, Section& train) {
   visit("steps", train.steps, at_least(0).in("steps"), "Optimizer steps of the whole run.");
-  visit("device", train.device,
-        one_of({"cpu"}).refuse("cuda",
-                               "needs a binary with CUDA: looked for the CUDA backend in this one "
-                               "and found only cpu; use cpu"),
-        "What computes.");
+  visit("device", train.device, one_of({"cpu", "cuda"}),
+        "What computes: processors, or one GPU per rank in a build with CUDA.");
   visit("threads", train.threads,
         count(1).in("threads per rank").or_auto("cores / ranks on this host"),
         "Processor threads per rank.");

@@ -247,6 +247,7 @@ struct ParallelConfig {
   int64_t expert = 1;
   std::string order = "expert_inner";  // expert_inner | data_inner
   int64_t overlap_chunks = 1;
+  std::string gpu_transport = "nccl";  // nccl | mpi
   bool operator==(const ParallelConfig&) const = default;
 };
 
@@ -285,7 +286,7 @@ struct SpikeConfig {
 
 struct TrainConfig {
   int64_t steps = 400;
-  std::string device = "cpu";
+  std::string device = "cpu";  // cpu | cuda
   int64_t threads = kAuto;
   int64_t global_batch_size = 8;
   int64_t micro_batch_size = 4;

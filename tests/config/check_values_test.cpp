@@ -96,9 +96,10 @@ TEST(CheckValues, RefusesWhatIsNotBuilt) {
   EXPECT_EQ(complaint("train: {recompute: expert}"),
             "run.yaml:1: `train.recompute` must be one of none, experts, layer, got `expert`; did "
             "you mean `experts`?");
-  EXPECT_EQ(complaint("train: {device: cuda}"),
-            "run.yaml:1: `train.device` cuda needs a binary with CUDA: looked for the CUDA "
-            "backend in this one and found only cpu; use cpu");
+  EXPECT_EQ(complaint("train: {device: gpu}"),
+            "run.yaml:1: `train.device` must be one of cpu, cuda, got `gpu`; did you mean `cpu`?");
+  EXPECT_EQ(complaint("parallel: {gpu_transport: ucx}"),
+            "run.yaml:1: `parallel.gpu_transport` must be one of nccl, mpi, got `ucx`");
 }
 
 TEST(CheckValues, NumbersThatAProgramPutInMustBeFinite) {

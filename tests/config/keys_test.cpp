@@ -47,7 +47,7 @@ TEST(Keys, KnowWhatOthersCallThem) {
 TEST(Keys, ListTheSectionWhenNothingIsNear) {
   EXPECT_EQ(suggest_key("zero", "frobnicate").text, "; `zero` has stage");
   EXPECT_EQ(suggest_key("parallel", "frobnicate").text,
-            "; `parallel` has expert, order, overlap_chunks");
+            "; `parallel` has expert, order, overlap_chunks, gpu_transport");
 }
 
 }  // namespace

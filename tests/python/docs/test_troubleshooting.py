@@ -182,7 +182,7 @@ CASES = {
     "FILE:LINE: `moe.num_experts` N cannot": (config("moe: {num_experts: 8}\nparallel: {expert: 3}"), 2),
     "`parallel.expert` N needs": (setting(parallel__expert=2), 2),
     "`moe.router.type` WORD decides": (setting(moe__router__type="expert_choice"), 2),
-    "`train.device` cuda": (setting(train__device="cuda"), 2),
+    "train.device: cuda": (setting(train__device="cuda"), 2),
     # data
     "prepare: nothing to read": (words("prepare", "--out", "out"), 2),
     "FILE: is empty": (lambda p: p.run("prepare", "--text", p.write("empty.txt", ""), "--out", "out"), 3),
