@@ -45,6 +45,13 @@ RowBlocks RowBlocks::in_order(std::vector<int64_t> rows) {
   return {std::move(rows), std::move(begin)};
 }
 
+std::vector<int64_t> RowBlocks::by_rank(int ranks) const {
+  std::vector<int64_t> sums(ranks, 0);
+  const size_t per_rank = rows.size() / sums.size();
+  for (size_t i = 0; i < rows.size(); ++i) sums[i / per_rank] += rows[i];
+  return sums;
+}
+
 int64_t RowBlocks::total() const { return std::accumulate(rows.begin(), rows.end(), int64_t{0}); }
 
 at::Tensor Communicator::all_to_all(const at::Tensor& input, const std::vector<int64_t>& send_rows,

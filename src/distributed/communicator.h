@@ -23,6 +23,8 @@ struct RowBlocks {
   /// One block after another from row 0 on.
   static RowBlocks in_order(std::vector<int64_t> rows);
   int64_t total() const;
+  /// The rows of all blocks of each of `ranks` ranks.
+  std::vector<int64_t> by_rank(int ranks) const;
 };
 
 /// An all-to-all that is under way. The communicator outlives it.
@@ -40,8 +42,10 @@ class RowsUnderWay {
 /// of the communicator must call it, in the same order, with zero rows too.
 ///
 /// Tensors are contiguous and of dtype float32, bfloat16, int32, int64, uint8 or
-/// float64; `purpose` ("gradients of experts", "dispatch in layer 7") is told
-/// when a call fails. Counts beyond INT_MAX elements go in rounds. Throws
+/// float64, in host memory or, in a run on GPUs, on this rank's: all of a call's in one
+/// place, the same on every rank. On a GPU a call's work is done in the order of the current
+/// stream, for which the host may not wait. `purpose` ("gradients of experts", "dispatch in
+/// layer 7") is told when a call fails. Counts beyond INT_MAX elements go in rounds. Throws
 /// CommError when the fabric reports an error, c10::Error on a broken contract.
 class Communicator {
  public:
@@ -103,7 +107,12 @@ class Communicator {
                                                          const RowBlocks& recv,
                                                          const char* purpose) = 0;
 
+  /// Of the hosts: what their GPUs have to do goes on.
   virtual void barrier(const char* purpose) = 0;
+
+  /// Ends what is under way on this rank's GPU, which may wait for ranks that are not coming,
+  /// before the process ends: other calls do not come back. Any thread, once. Local.
+  virtual void abort() {}
 
  protected:
   Communicator(int rank, int size, std::string name)

@@ -25,4 +25,13 @@ struct Mesh {
   int expert_size() const { return expert->size(); }
 };
 
+/// Where a rank of the world stands in the groups of its mesh.
+struct MeshPlace {
+  int ep = 0, edp = 0;          // its rank in `expert` and in `data`
+  Members world, expert, data;  // the ranks of its groups
+};
+
+/// Local. Throws ConfigError when the world is not a multiple of `parallel.expert`.
+MeshPlace place_in_mesh(const ParallelConfig& parallel, int rank, int world_size);
+
 }  // namespace switchyard

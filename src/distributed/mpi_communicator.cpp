@@ -279,7 +279,7 @@ class MpiCommunicator::Exchange final : public RowsUnderWay {
         row_bytes_(input.element_size() * c10::multiply_integers(input.sizes().slice(1))),
         row_(OwnedType::contiguous(static_cast<int>(c10::multiply_integers(input.sizes().slice(1))),
                                    communicator.type_of(input), purpose)) {
-    const std::vector<int64_t> to = sums_by_rank(send), from = sums_by_rank(recv);
+    const std::vector<int64_t> to = send.by_rank(ranks()), from = recv.by_rank(ranks());
     const FlightRecord::Rows rows{to, from};
     call_.emplace(communicator, "all-to-all", purpose, send.total() * row_bytes_, &rows);
     const int tag = communicator.next_tag();
@@ -327,13 +327,6 @@ class MpiCommunicator::Exchange final : public RowsUnderWay {
   };
 
   int ranks() const { return communicator_.size(); }
-
-  std::vector<int64_t> sums_by_rank(const RowBlocks& blocks) const {
-    std::vector<int64_t> sums(ranks(), 0);
-    const size_t per_rank = blocks.rows.size() / sums.size();
-    for (size_t i = 0; i < blocks.rows.size(); ++i) sums[i / per_rank] += blocks.rows[i];
-    return sums;
-  }
 
   /// Calls `message(peer, begin, count, before)` for all blocks that are not this rank's own, the
   /// next rank first.

@@ -1,16 +1,20 @@
 #include "distributed/runtime.h"
 
+#include <ATen/ATen.h>
 #include <mpi.h>
 
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <functional>
 #include <thread>
 
 #include "base/error.h"
 #include "base/stop_signal.h"
 #include "distributed/check_mpi.h"
+#include "distributed/host_staged_communicator.h"
 #include "distributed/mpi_communicator.h"
+#include "distributed/nccl_communicator.h"
 #include "distributed/solo_communicator.h"
 
 namespace switchyard {
@@ -22,6 +26,26 @@ bool was_launched() {
     if (std::getenv(name) != nullptr) return true;
   }
   return false;
+}
+
+using MakeGroup =
+    std::function<std::unique_ptr<Communicator>(int color, int key, const char* name)>;
+
+/// What makes the groups of a world whose tensors are on `device`. Collective.
+MakeGroup group_maker(const ParallelConfig& parallel, c10::Device device) {
+  const MakeGroup by_mpi = [](int color, int key, const char* name) {
+    return make_mpi_communicator(MPI_COMM_WORLD, color, key, name);
+  };
+  if (device.is_cpu()) return by_mpi;
+  if (parallel.gpu_transport == "mpi") {
+    return [=](int color, int key, const char* name) {
+      return make_host_staged_communicator(by_mpi(color, key, name));
+    };
+  }
+  check_one_rank_per_gpu(*by_mpi(0, 0, "world"), device);
+  return [=](int color, int key, const char* name) {
+    return make_nccl_communicator(by_mpi(color, key, name), device);
+  };
 }
 
 }  // namespace
@@ -39,6 +63,7 @@ void Runtime::start_mpi(int& argc, char**& argv) {
   MPI_Comm_size(MPI_COMM_WORLD, &world_size_);
   MPI_Comm host = MPI_COMM_NULL;
   MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &host);
+  MPI_Comm_rank(host, &local_rank_);
   MPI_Comm_size(host, &local_size_);
   MPI_Comm_free(&host);
 }
@@ -48,32 +73,23 @@ Runtime::~Runtime() {
   if (launched_) MPI_Finalize();
 }
 
-Mesh Runtime::make_mesh(const ParallelConfig& parallel) const {
-  const int EP = static_cast<int>(parallel.expert);
-  if (EP < 1 || world_size_ % EP != 0) {
-    throw ConfigError("parallel.expert: " + std::to_string(EP) + " does not divide the world of " +
-                      std::to_string(world_size_) +
-                      " ranks; launch a multiple of it with mpirun -n");
-  }
+Mesh Runtime::make_mesh(const ParallelConfig& parallel, c10::Device device) const {
+  const MeshPlace place = place_in_mesh(parallel, rank_, world_size_);
   if (!launched_) {
     return {make_solo_communicator("world"), make_solo_communicator("expert parallel"),
             make_solo_communicator("expert data parallel"), parallel.overlap_chunks};
   }
-  const int EDP = world_size_ / EP;
-  const bool expert_inner = parallel.order == "expert_inner";
-  const int inner = expert_inner ? EP : EDP;  // ranks of a group of neighbours
-  const int ep = expert_inner ? rank_ % EP : rank_ / EDP;
-  const int edp = expert_inner ? rank_ / EP : rank_ % EDP;
-  Mesh mesh{make_mpi_communicator(MPI_COMM_WORLD, 0, rank_, "world"),
-            make_mpi_communicator(MPI_COMM_WORLD, edp, ep, "expert parallel"),
-            make_mpi_communicator(MPI_COMM_WORLD, ep, edp, "expert data parallel"),
-            parallel.overlap_chunks};
-  const Members world{0, 1, world_size_};
-  const Members neighbours{rank_ - rank_ % inner, 1, inner};
-  const Members strided{rank_ % inner, inner, world_size_ / inner};
-  mesh.world->note_in(*record_, world);
-  mesh.expert->note_in(*record_, expert_inner ? neighbours : strided);
-  mesh.data->note_in(*record_, expert_inner ? strided : neighbours);
+  const MakeGroup make = group_maker(parallel, device);
+  Mesh mesh{make(0, rank_, "world"), make(place.edp, place.ep, "expert parallel"),
+            make(place.ep, place.edp, "expert data parallel"), parallel.overlap_chunks};
+  mesh.world->note_in(*record_, place.world);
+  mesh.expert->note_in(*record_, place.expert);
+  mesh.data->note_in(*record_, place.data);
+  if (!device.is_cpu()) {  // the first rows between two ranks connect them
+    const std::vector<int64_t> one_each(mesh.expert_size(), 1);
+    const at::Tensor rows = at::zeros({mesh.expert_size()}, at::device(device));
+    mesh.expert->all_to_all(rows, one_each, one_each, "warm-up");
+  }
   for (Communicator* group : {mesh.world.get(), mesh.expert.get(), mesh.data.get()}) {
     group->barrier("warm-up");
   }

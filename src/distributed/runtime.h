@@ -1,5 +1,7 @@
 #pragma once
 
+#include <c10/core/Device.h>
+
 #include <memory>
 #include <string>
 
@@ -23,17 +25,19 @@ class Runtime {
   bool launched() const { return launched_; }
   int rank() const { return rank_; }
   int world_size() const { return world_size_; }
-  /// Ranks of this job on this host.
+  /// Ranks of this job on this host, and this one's place among them.
   int local_size() const { return local_size_; }
+  int local_rank() const { return local_rank_; }
 
   /// What this rank is doing, for messages and for the watchdog; see there. The
   /// communicators of `make_mesh` note their collectives in it.
   FlightRecord& record() const { return *record_; }
 
-  /// Makes every communicator of the run and warms each with a barrier; none is
-  /// made later. Collective over all ranks. Throws ConfigError when the world is
-  /// not a multiple of `parallel.expert`.
-  Mesh make_mesh(const ParallelConfig& parallel) const;
+  /// Makes every communicator of the run and warms each; none is made later. They take
+  /// tensors in host memory, and on `device` where that is another, by `parallel.gpu_transport`.
+  /// Collective over all ranks. Throws ConfigError when the world is not a multiple of
+  /// `parallel.expert`, or when ranks would share a GPU that the transport does not share.
+  Mesh make_mesh(const ParallelConfig& parallel, c10::Device device = c10::kCPU) const;
 
   /// Prints `what` with the record's step, phase and last checkpoint, and ends every
   /// rank of the job with `exit_code`: one rank's
@@ -46,7 +50,7 @@ class Runtime {
   void start_mpi(int& argc, char**& argv);
 
   bool launched_ = false;
-  int rank_ = 0, world_size_ = 1, local_size_ = 1;
+  int rank_ = 0, world_size_ = 1, local_rank_ = 0, local_size_ = 1;
   std::unique_ptr<FlightRecord> record_;
 };
 

@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <future>
 #include <optional>
 #include <sstream>
 
@@ -63,8 +64,13 @@ std::optional<RankState> read_state(const std::string& folder, int rank) {
 
 }  // namespace
 
-Watchdog::Watchdog(FlightRecord& record, Communicator& world, Limits limits)
-    : record_(record), rank_(world.rank()), limits_(limits), launcher_(::getppid()) {
+Watchdog::Watchdog(FlightRecord& record, Communicator& world, Limits limits,
+                   std::vector<Communicator*> groups)
+    : record_(record),
+      rank_(world.rank()),
+      limits_(limits),
+      groups_(std::move(groups)),
+      launcher_(::getppid()) {
   const RankState mine = own_state();
   const auto texts =
       all_gather_text(world, std::to_string(mine.pid) + " " + mine.host, "hosts of the ranks");
@@ -243,6 +249,17 @@ void Watchdog::outlive_daemon() const {
   ::_exit(0);
 }
 
+/// In a thread of its own: a GPU that does not answer must not keep the job.
+void Watchdog::abort_groups() const {
+  std::promise<void> promise;
+  const std::future<void> done = promise.get_future();
+  std::thread([groups = groups_, promise = std::move(promise)]() mutable {
+    for (Communicator* group : groups) group->abort();
+    promise.set_value();
+  }).detach();
+  done.wait_for(std::chrono::duration<double>(kGraceSeconds));
+}
+
 void Watchdog::end_job() const {
   record_.set_status(RankStatus::kEnding);
   outlive_daemon();
@@ -251,6 +268,7 @@ void Watchdog::end_job() const {
     ::_Exit(kExitWatchdog);
   })
       .detach();
+  abort_groups();
   int started = 0;
   MPI_Initialized(&started);
   if (started != 0) MPI_Abort(MPI_COMM_WORLD, kExitWatchdog);

@@ -38,7 +38,11 @@ class Watchdog {
   };
 
   /// `record` is open, and outlives this. Collective over `world`.
-  Watchdog(FlightRecord& record, Communicator& world, Limits limits);
+  ///
+  ///   groups  communicators whose work on a GPU is aborted before the job ends, which must
+  ///           outlive this: a GPU that waits for a lost rank may hold up the end
+  Watchdog(FlightRecord& record, Communicator& world, Limits limits,
+           std::vector<Communicator*> groups = {});
   ~Watchdog();
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
@@ -66,11 +70,13 @@ class Watchdog {
   void show_other_hosts() const;
   void report_hang() const;
   void outlive_daemon() const;
+  void abort_groups() const;
   [[noreturn]] void end_job() const;
 
   FlightRecord& record_;
   const int rank_;
   const Limits limits_;
+  const std::vector<Communicator*> groups_;
   const int64_t launcher_;   // the parent's pid at the start
   std::vector<Peer> peers_;  // all ranks, this one too
   uint64_t seen_changes_ = 0;

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <new>
@@ -83,15 +84,50 @@ void run_step(const Runtime& runtime, const Mesh& mesh, const std::string& way) 
   mesh.world->barrier("end of the step");
 }
 
+/// Stands for work on a GPU, which says when it is aborted; a dead one does not come back.
+class Gpu final : public Communicator {
+ public:
+  explicit Gpu(const std::string& way) : Communicator(0, 1, "gpu"), dead_(way == "dead_gpu") {}
+
+  void all_reduce(at::Tensor& /*x*/, ReduceOp /*op*/, const char* /*purpose*/) override {}
+  void reduce_scatter(const at::Tensor& /*input*/, at::Tensor& /*output*/,
+                      const char* /*purpose*/) override {}
+  void reduce_scatter_uneven(const at::Tensor& /*input*/, const std::vector<int64_t>& /*counts*/,
+                             at::Tensor& /*output*/, const char* /*purpose*/) override {}
+  void all_gather(const at::Tensor& /*input*/, at::Tensor& /*output*/,
+                  const char* /*purpose*/) override {}
+  void broadcast(at::Tensor& /*x*/, int /*root*/, const char* /*purpose*/) override {}
+  std::unique_ptr<RowsUnderWay> start_all_to_all(const at::Tensor& /*input*/,
+                                                 const RowBlocks& /*send*/, at::Tensor& /*output*/,
+                                                 const RowBlocks& /*recv*/,
+                                                 const char* /*purpose*/) override {
+    return nullptr;
+  }
+  void barrier(const char* /*purpose*/) override {}
+
+  void abort() override {
+    ::dprintf(STDERR_FILENO, "aborted\n");
+    if (dead_) sleep_seconds(60);
+  }
+
+ private:
+  const bool dead_;
+};
+
 void run_job(const Runtime& runtime, const std::string& way, const std::string& folder) {
   const Mesh mesh = runtime.make_mesh({runtime.world_size(), "expert_inner"});
   FlightRecord& record = runtime.record();
   record.open(folder);
-  const Watchdog watchdog(record, *mesh.world, {.timeout_seconds = 2, .save_timeout_seconds = 60});
+  const bool with_gpu = way.ends_with("gpu");
+  Gpu gpu(way);
+  std::vector<Communicator*> groups = {mesh.world.get(), mesh.expert.get()};
+  if (with_gpu) groups.push_back(&gpu);
+  const Watchdog watchdog(record, *mesh.world, {.timeout_seconds = 2, .save_timeout_seconds = 60},
+                          groups);
   for (int64_t step = 1; step <= 5; ++step) {
     record.set_step(step);
     const bool wrong = step == 3 && runtime.rank() == 1;
-    run_step(runtime, mesh, wrong ? way : "");
+    run_step(runtime, mesh, wrong ? (with_gpu ? "spin" : way) : "");
     if (step == 2) {
       const FlightRecord::Phase phase(record, "save");
       if (way == "slow_save" && runtime.rank() == 1) sleep_seconds(4);

@@ -5,7 +5,8 @@
 #
 #   well    exit code 0 and no message
 #   hang    exit code 75; one line of each rank, which names step 3; one verdict, which
-#           matches MESSAGE and names the way out
+#           matches MESSAGE and names the way out. Under "gpu" and "dead_gpu" work on a GPU was
+#           aborted
 #   lost    another exit code than 0; one line about rank 1, which names step 3, its phase
 #           and the way out
 #   told    another exit code than 0; one line, which matches MESSAGE
@@ -47,6 +48,7 @@ case $end in
     expect_lines 1 "no progress for 2 s: .*$from"
     expect_lines 1 "no progress for 2 s: $message"
     expect_lines $((ranks + 1)) ""
+    [[ $way != *gpu ]] || grep -q '^aborted$' "$errors" || fail "work on a GPU goes on"
     ;;
   lost)
     [ $code -ne 0 ] || fail "exit code $code"

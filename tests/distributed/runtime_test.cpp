@@ -29,6 +29,7 @@ std::vector<int64_t> strided(int64_t first, int64_t stride, int64_t count) {
 TEST(RuntimeTest, KnowsItsPlaceOnThisHost) {
   const Runtime& runtime = test_runtime();
   EXPECT_EQ(runtime.local_size(), runtime.world_size());
+  EXPECT_EQ(runtime.local_rank(), runtime.rank());
   const Mesh mesh = runtime.make_mesh({});
   EXPECT_EQ(mesh.world->rank(), runtime.rank());
   EXPECT_EQ(members(*mesh.world), strided(0, 1, runtime.world_size()));
