@@ -10,7 +10,7 @@ at::Tensor devices_of_tokens(const at::Tensor& chosen_TK, int64_t num_experts, i
               ", devices ", devices);
   const at::Tensor device_TK =
       at::floor_divide(chosen_TK + num_experts / devices, num_experts / devices);  // 0: none
-  return at::zeros({chosen_TK.size(0), devices + 1}, at::kDouble)
+  return at::zeros({chosen_TK.size(0), devices + 1}, chosen_TK.options().dtype(at::kDouble))
       .scatter_(/*dim=*/1, device_TK, 1.0)
       .narrow(/*dim=*/1, 1, devices);
 }

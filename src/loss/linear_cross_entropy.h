@@ -17,12 +17,13 @@ struct LinearCrossEntropy {
 ///   targets_T  (T) int64 in [0, V), or kIgnoredTarget
 ///
 /// Differentiable in hidden and head; keeps their gradients, (T, D) and (V, D) in float32, for
-/// backward. Other dtypes and machines without blocked products compose it. Local. Throws
-/// c10::Error on a target that is not in the vocabulary.
+/// backward. On the host, other dtypes and machines without blocked products compose it of all
+/// logits. Local. Throws c10::Error on a target that is not in the vocabulary; on a device that
+/// ends the device's work instead, and the host learns of it later.
 LinearCrossEntropy linear_cross_entropy(const at::Tensor& hidden_TD, const at::Tensor& head_VD,
                                         const at::Tensor& targets_T);
 
 /// Tokens whose logits are in memory at once, for a vocabulary of this size.
-int64_t logits_at_once(int64_t vocabulary);
+int64_t logits_at_once(int64_t vocabulary, c10::Device device = at::kCPU);
 
 }  // namespace switchyard

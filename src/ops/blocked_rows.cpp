@@ -9,9 +9,9 @@ using at::Tensor;
 
 bool fits_blocked_rows(const Tensor& x_RD, const Tensor& w_EFD) {
   const bool even = w_EFD.size(-1) % 2 == 0 && w_EFD.size(-2) % 2 == 0;
-  return has_blocked_gemm(x_RD.scalar_type()) && x_RD.scalar_type() == w_EFD.scalar_type() &&
-         x_RD.is_contiguous() && w_EFD.is_contiguous() &&
-         (even || x_RD.scalar_type() == at::kFloat);
+  return x_RD.is_cpu() && has_blocked_gemm(x_RD.scalar_type()) &&
+         x_RD.scalar_type() == w_EFD.scalar_type() && x_RD.is_contiguous() &&
+         w_EFD.is_contiguous() && (even || x_RD.scalar_type() == at::kFloat);
 }
 
 Tensor rows_times_transposed(const Tensor& x_RD, const Tensor& w_EFD,

@@ -40,8 +40,8 @@ auto rounded_into(scalar_t* out, int64_t stride) {
   };
 }
 
-/// Whether the three products below take these: dtype, layout, and an even number of columns
-/// in bfloat16.
+/// Whether the three products below take these: on the host, dtype, layout, and an even number of
+/// columns in bfloat16.
 bool fits_blocked_rows(const at::Tensor& x_RD, const at::Tensor& w_EFD);
 
 /// y[r] = w[e(r)] @ x[r]: (R, D), (E, F, D) -> (R, F).

@@ -8,6 +8,7 @@
 
 #include "ops/blocked_gemm.h"
 #include "ops/blocked_rows.h"
+#include "ops/cuda/kernels.h"
 #include "ops/vector_math.h"
 
 // B sequences, S positions, N query heads, M key-value heads, H head width.
@@ -408,9 +409,59 @@ class CausalAttention : public torch::autograd::Function<CausalAttention> {
   }
 };
 
+/// What LibTorch chooses its kernels among, while a scope lasts or until `end`. Those of attention
+/// on a GPU otherwise add gradients in an order that is left to chance.
+struct Repeatable {
+  Repeatable() { begin(); }
+  ~Repeatable() { end(); }
+  Repeatable(const Repeatable&) = delete;
+  Repeatable& operator=(const Repeatable&) = delete;
+
+  static void begin() {
+    at::globalContext().setDeterministicFillUninitializedMemory(false);
+    at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
+  }
+  static void end() { at::globalContext().setDeterministicAlgorithms(false, /*warn_only=*/false); }
+};
+
 }  // namespace
 
+Tensor attention_of_heads(const Tensor& q_BNSH, const Tensor& k_BMSH, const Tensor& v_BMSH,
+                          const Tensor& mask, Visible visible) {
+  const auto attend = [&] {
+    return at::scaled_dot_product_attention(
+        q_BNSH, k_BMSH, v_BMSH, mask.defined() ? std::optional(mask) : std::nullopt,
+        /*dropout_p=*/0.0, /*is_causal=*/visible == Visible::kPast, /*scale=*/{},
+        /*enable_gqa=*/q_BNSH.size(1) != k_BMSH.size(1));
+  };
+  // Heads of other widths are products and a softmax, which repeat themselves.
+  const bool fused = cuda::has_kernels(q_BNSH) && q_BNSH.size(3) % 8 == 0 && q_BNSH.size(3) <= 256;
+  if (!fused) return attend();
+  const Repeatable scope;
+  Tensor y_BNSH = attend();
+  if (y_BNSH.requires_grad() && q_BNSH.requires_grad()) {  // around backward, on its thread
+    y_BNSH.register_hook([](const Tensor&) { Repeatable::begin(); });
+    q_BNSH.register_hook([](const Tensor&) { Repeatable::end(); });
+  }
+  return y_BNSH;
+}
+
+Tensor composed_attention(const Tensor& qkv_BSX, const RotaryTable& table, const HeadShape& heads) {
+  const int64_t B = qkv_BSX.size(0), S = qkv_BSX.size(1), N = heads.query, M = heads.key_value,
+                H = heads.width;
+  if (B == 0 || S == 0) return qkv_BSX.narrow(2, 0, N * H);  // none, in the graph
+  const auto parts = qkv_BSX.split_with_sizes({(N + M) * H, M * H}, /*dim=*/2);
+  const auto turned =
+      apply_rotary(parts[0].view({B, S, N + M, H}), table).split_with_sizes({N, M}, /*dim=*/2);
+  const Tensor q = turned[0].transpose(1, 2), k = turned[1].transpose(1, 2),
+               v = parts[1].view({B, S, M, H}).transpose(1, 2);
+  return attention_of_heads(q, k, v, /*mask=*/{}, Visible::kPast)
+      .transpose(1, 2)
+      .reshape({B, S, N * H});
+}
+
 bool fits_causal_attention(const Tensor& qkv_BSX, const HeadShape& heads) {
+  if (!qkv_BSX.is_cpu()) return true;
   return has_blocked_gemm(qkv_BSX.scalar_type()) && heads.width % 2 == 0;
 }
 
@@ -421,6 +472,7 @@ Tensor causal_attention(const Tensor& qkv_BSX, const RotaryTable& table, const H
                   2 * table.cos_SH.size(1) <= heads.width,
               "causal_attention: qkv_BSX ", qkv_BSX.sizes(), ", ", heads.query, " and ",
               heads.key_value, " heads of width ", heads.width, ", table ", table.cos_SH.sizes());
+  if (!qkv_BSX.is_cpu()) return composed_attention(qkv_BSX, table, heads);
   return CausalAttention::apply(qkv_BSX.contiguous(), table.cos_SH, table.sin_SH, heads);
 }
 

@@ -11,6 +11,9 @@ namespace switchyard {
 /// Queries and keys of a block of scores: a block is computed where any of its keys is visible.
 inline constexpr int64_t kQueryBlock = 64, kKeyBlock = 64;
 
+/// What a query may look at.
+enum class Visible { kAll, kPast };
+
 /// N query heads of width H; each of the M key-value heads serves N / M of them.
 struct HeadShape {
   int64_t query = 1, key_value = 1, width = 1;
@@ -28,6 +31,17 @@ struct HeadShape {
 /// qkv; keeps qkv, the result and one float32 per query for backward. Local.
 at::Tensor causal_attention(const at::Tensor& qkv_BSX, const RotaryTable& table,
                             const HeadShape& heads);
+
+/// LibTorch's attention of heads: (B, N, S, H), and (B, M, S, H) for keys and values. `mask` is
+/// bool, true where allowed; without one `visible` says. On a GPU one kernel, which gives the
+/// same bits each time, forward and backward.
+at::Tensor attention_of_heads(const at::Tensor& q_BNSH, const at::Tensor& k_BMSH,
+                              const at::Tensor& v_BMSH, const at::Tensor& mask, Visible visible);
+
+/// The same out of LibTorch's ops, for any device and dtype: apply_rotary, then its attention,
+/// which on GPUs is one kernel. What causal_attention is where its tensors are not on the host.
+at::Tensor composed_attention(const at::Tensor& qkv_BSX, const RotaryTable& table,
+                              const HeadShape& heads);
 
 /// Whether this can be computed so: otherwise the caller composes it.
 bool fits_causal_attention(const at::Tensor& qkv_BSX, const HeadShape& heads);

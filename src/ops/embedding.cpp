@@ -42,6 +42,14 @@ class Embedding : public torch::autograd::Function<Embedding> {
     const auto saved = ctx->get_saved_variables();
     const WeightGradient gradient(saved[0]);
     const Tensor dy_TD = grads[0].contiguous();
+    if (!dy_TD.is_cpu()) {
+      // In float32, sorted by token inside: repeatable to the bit.
+      const Tensor& sum_VD = gradient.sum();
+      sum_VD.add_(at::embedding_dense_backward(dy_TD.to(sum_VD.scalar_type()), saved[1],
+                                               sum_VD.size(0), /*padding_idx=*/-1,
+                                               /*scale_grad_by_freq=*/false));
+      return {gradient.for_autograd(), Tensor()};
+    }
     const int64_t* tokens = saved[1].data_ptr<int64_t>();
     dispatch_dtype(dy_TD.scalar_type(), [&](auto zero) {
       using scalar_t = decltype(zero);

@@ -6,6 +6,8 @@
 #include <numeric>
 
 #include "ops/blocked_rows.h"
+#include "ops/device_products.h"
+#include "ops/weight_gradient.h"
 
 // R rows, E experts on this rank, D columns in, F columns out.
 
@@ -15,54 +17,6 @@ namespace {
 using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-/// Calls `body(e, begin, rows)` for each expert that has rows.
-template <class Body>
-void for_each_group(const std::vector<int64_t>& rows_E, const Body& body) {
-  int64_t begin = 0;
-  for (size_t e = 0; e < rows_E.size(); ++e) {
-    if (rows_E[e] > 0) body(static_cast<int64_t>(e), begin, rows_E[e]);
-    begin += rows_E[e];
-  }
-}
-
-/// One library product per expert: every dtype, on every machine.
-class LoopedMatmul : public torch::autograd::Function<LoopedMatmul> {
- public:
-  static Tensor forward(AutogradContext* ctx, const Tensor& x_RD, const Tensor& w_EFD,
-                        const std::vector<int64_t>& rows_E) {
-    ctx->save_for_backward({x_RD, w_EFD});
-    ctx->saved_data["rows"] = rows_E;
-    Tensor y_RF = at::empty({x_RD.size(0), w_EFD.size(1)}, x_RD.options());
-    for_each_group(rows_E, [&](int64_t e, int64_t begin, int64_t rows) {
-      Tensor out = y_RF.narrow(0, begin, rows);
-      at::mm_out(out, x_RD.narrow(0, begin, rows), w_EFD[e].t());
-    });
-    return y_RF;
-  }
-
-  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
-    const auto saved = ctx->get_saved_variables();
-    const Tensor &x_RD = saved[0], &w_EFD = saved[1];
-    const std::vector<int64_t> rows_E = ctx->saved_data["rows"].toIntVector();
-    const Tensor dy_RF = grads[0].contiguous();
-    Tensor dx_RD, dw_EFD;
-    if (ctx->needs_input_grad(0)) dx_RD = at::empty_like(x_RD);
-    if (ctx->needs_input_grad(1)) dw_EFD = at::zeros_like(w_EFD);
-    for_each_group(rows_E, [&](int64_t e, int64_t begin, int64_t rows) {
-      const Tensor dy = dy_RF.narrow(0, begin, rows);
-      if (dx_RD.defined()) {
-        Tensor out = dx_RD.narrow(0, begin, rows);
-        at::mm_out(out, dy, w_EFD[e]);
-      }
-      if (dw_EFD.defined()) {
-        Tensor out = dw_EFD[e];
-        at::mm_out(out, dy.t(), x_RD.narrow(0, begin, rows));
-      }
-    });
-    return {dx_RD, dw_EFD, Tensor()};
-  }
-};
 
 class BlockedMatmul : public torch::autograd::Function<BlockedMatmul> {
  public:
@@ -85,6 +39,37 @@ class BlockedMatmul : public torch::autograd::Function<BlockedMatmul> {
   }
 };
 
+Tensor matrices(const Tensor& w) { return w.dim() == 2 ? w.unsqueeze(0) : w; }
+
+/// By LibTorch's products: every dtype, on every device.
+class LibraryMatmul : public torch::autograd::Function<LibraryMatmul> {
+ public:
+  static Tensor forward(AutogradContext* ctx, const Tensor& x_RD, const Tensor& w_EFD,
+                        const std::vector<int64_t>& rows_E) {
+    ctx->save_for_backward({x_RD, w_EFD});
+    ctx->saved_data["rows"] = rows_E;
+    return rows_times_groups(x_RD, matrices(w_EFD).transpose(1, 2), rows_E,
+                             products_for(x_RD, w_EFD));
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const auto saved = ctx->get_saved_variables();
+    const Tensor &x_RD = saved[0], &w_EFD = saved[1];
+    const std::vector<int64_t> rows_E = ctx->saved_data["rows"].toIntVector();
+    const Tensor dy_RF = grads[0].contiguous();
+    Tensor dx_RD, dw_EFD;
+    if (ctx->needs_input_grad(0)) {
+      dx_RD = rows_times_groups(dy_RF, matrices(w_EFD), rows_E, products_for(dy_RF, w_EFD));
+    }
+    if (ctx->needs_input_grad(1)) {
+      const WeightGradient gradient(w_EFD);
+      add_group_products(dy_RF, x_RD, rows_E, matrices(gradient.sum()));
+      dw_EFD = gradient.for_autograd();
+    }
+    return {dx_RD, dw_EFD, Tensor()};
+  }
+};
+
 }  // namespace
 
 Tensor grouped_matmul(const Tensor& x_RD, const Tensor& w_EFD, const std::vector<int64_t>& rows_E) {
@@ -97,7 +82,7 @@ Tensor grouped_matmul(const Tensor& x_RD, const Tensor& w_EFD, const std::vector
               " groups of ", total, " rows in all");
   const Tensor x = x_RD.contiguous();
   if (fits_blocked_rows(x, w_EFD)) return BlockedMatmul::apply(x, w_EFD, rows_E);
-  return LoopedMatmul::apply(x, w_EFD.dim() == 2 ? w_EFD.unsqueeze(0) : w_EFD, rows_E);
+  return LibraryMatmul::apply(x, w_EFD, rows_E);
 }
 
 }  // namespace switchyard

@@ -17,7 +17,8 @@ namespace switchyard {
 ///
 /// Returns (R, F). Differentiable in x and w; an expert without rows has a
 /// defined zero gradient, and w stays in the graph when R is 0. Block by block where
-/// blocked_rows.h takes them, the gradient of w then in place (weight_gradient.h). Local: no
+/// blocked_rows.h takes them, else by device_products.h; the gradient of w in place
+/// (weight_gradient.h). Local: no
 /// communication. Throws c10::Error on a shape that does not fit.
 at::Tensor grouped_matmul(const at::Tensor& x_RD, const at::Tensor& w_EFD,
                           const std::vector<int64_t>& rows_E);

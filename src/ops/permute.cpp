@@ -6,6 +6,8 @@
 
 #include <cstring>
 
+#include "ops/composed.h"
+#include "ops/cuda/kernels.h"
 #include "ops/dispatch_dtype.h"
 #include "ops/vector_math.h"
 
@@ -19,7 +21,10 @@ using torch::autograd::variable_list;
 constexpr int64_t kRowsPerTask = 64;
 
 /// out[i] = x[index[i] / divisor], row by row; zero where the index is -1.
-void copy_rows(const Tensor& x, const Tensor& index, int64_t divisor, Tensor& out) {
+Tensor copy_rows(const Tensor& x, const Tensor& index, int64_t divisor) {
+  if (cuda::has_kernels(x)) return cuda::copy_rows(x, index, divisor);
+  if (!x.is_cpu()) return composed::copy_rows(x, index, divisor);
+  Tensor out = at::empty({index.size(0), x.size(1)}, x.options());
   const int64_t row_bytes = x.size(1) * x.element_size();
   const auto* from = static_cast<const char*>(x.data_ptr());
   auto* to = static_cast<char*>(out.data_ptr());
@@ -33,6 +38,7 @@ void copy_rows(const Tensor& x, const Tensor& index, int64_t divisor, Tensor& ou
       }
     }
   });
+  return out;
 }
 
 /// out[t] = sum over k of scale(t, k) * y[slot[t, k]], in ascending k.
@@ -62,26 +68,37 @@ void sum_slots(const Tensor& y_SD, const Tensor& slot_TK, const Scale& scale, Te
   });
 }
 
+/// The same with factors_TK for scale, or with 1 where they are undefined.
+Tensor sum_slots(const Tensor& y_SD, const Tensor& slot_TK, const Tensor& factors_TK) {
+  if (cuda::has_kernels(y_SD)) return cuda::sum_slots(y_SD, slot_TK, factors_TK);
+  if (!y_SD.is_cpu()) return composed::sum_slots(y_SD, slot_TK, factors_TK);
+  Tensor out_TD = at::empty({slot_TK.size(0), y_SD.size(1)}, y_SD.options());
+  dispatch_dtype(y_SD.scalar_type(), [&](auto zero) {
+    using scalar_t = decltype(zero);
+    using sum_t = accumulate_t<scalar_t>;
+    if (!factors_TK.defined()) {
+      sum_slots<scalar_t>(
+          y_SD, slot_TK, [](int64_t) { return sum_t{1}; }, out_TD);
+      return;
+    }
+    const auto* factors = factors_TK.data_ptr<sum_t>();
+    sum_slots<scalar_t>(
+        y_SD, slot_TK, [factors](int64_t pair) { return factors[pair]; }, out_TD);
+  });
+  return out_TD;
+}
+
 class GatherTokens : public torch::autograd::Function<GatherTokens> {
  public:
   static Tensor forward(AutogradContext* ctx, const Tensor& x_TD, const Tensor& pair_S,
                         const Tensor& slot_TK) {
     ctx->save_for_backward({slot_TK});
-    Tensor out_SD = at::empty({pair_S.size(0), x_TD.size(1)}, x_TD.options());
-    copy_rows(x_TD, pair_S, /*divisor=*/slot_TK.size(1), out_SD);
-    return out_SD;
+    return copy_rows(x_TD, pair_S, /*divisor=*/slot_TK.size(1));
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const Tensor slot_TK = ctx->get_saved_variables()[0];
-    const Tensor d_SD = grads[0].contiguous();
-    Tensor dx_TD = at::empty({slot_TK.size(0), d_SD.size(1)}, d_SD.options());
-    dispatch_dtype(d_SD.scalar_type(), [&](auto zero) {
-      using scalar_t = decltype(zero);
-      sum_slots<scalar_t>(
-          d_SD, slot_TK, [](int64_t) { return accumulate_t<scalar_t>{1}; }, dx_TD);
-    });
-    return {dx_TD, Tensor(), Tensor()};
+    return {sum_slots(grads[0].contiguous(), slot_TK, /*factors_TK=*/{}), Tensor(), Tensor()};
   }
 };
 
@@ -91,29 +108,30 @@ class CombineTokens : public torch::autograd::Function<CombineTokens> {
   static Tensor forward(AutogradContext* ctx, const Tensor& y_SD, const Tensor& weights_TK,
                         const Tensor& factors_TK, const Tensor& pair_S, const Tensor& slot_TK) {
     ctx->save_for_backward({y_SD, weights_TK, pair_S, slot_TK});
-    Tensor out_TD = at::empty({slot_TK.size(0), y_SD.size(1)}, y_SD.options());
-    dispatch_dtype(y_SD.scalar_type(), [&](auto zero) {
-      using scalar_t = decltype(zero);
-      const auto* factors = factors_TK.data_ptr<accumulate_t<scalar_t>>();
-      sum_slots<scalar_t>(
-          y_SD, slot_TK, [factors](int64_t pair) { return factors[pair]; }, out_TD);
-    });
-    return out_TD;
+    return sum_slots(y_SD, slot_TK, factors_TK);
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const auto saved = ctx->get_saved_variables();
     const Tensor &y_SD = saved[0], &weights_TK = saved[1], &pair_S = saved[2];
-    const Tensor dout_TD = grads[0].contiguous();
-    Tensor dy_SD = at::empty_like(y_SD);
-    Tensor dweights_TK = at::zeros_like(weights_TK);
-    dispatch_dtype(y_SD.scalar_type(), [&](auto zero) {
-      backward_rows<decltype(zero)>(y_SD, weights_TK, pair_S, dout_TD, dy_SD, dweights_TK);
-    });
+    const auto [dy_SD, dweights_TK] =
+        gradients(y_SD, weights_TK, {pair_S, saved[3]}, grads[0].contiguous());
     return {dy_SD, dweights_TK, Tensor(), Tensor(), Tensor()};
   }
 
  private:
+  static CombineGradients gradients(const Tensor& y_SD, const Tensor& weights_TK, const RowMap& map,
+                                    const Tensor& dout_TD) {
+    if (cuda::has_kernels(y_SD)) return cuda::combine_gradients(y_SD, weights_TK, map, dout_TD);
+    if (!y_SD.is_cpu()) return composed::combine_gradients(y_SD, weights_TK, map, dout_TD);
+    CombineGradients result{at::empty_like(y_SD), at::zeros_like(weights_TK)};
+    dispatch_dtype(y_SD.scalar_type(), [&](auto zero) {
+      backward_rows<decltype(zero)>(y_SD, weights_TK, map.pair_S, dout_TD, result.dy_SD,
+                                    result.dweights_TK);
+    });
+    return result;
+  }
+
   /// dy[s] = w * dout[t] and dw[t, k] = <dout[t], y[s]> for the pair in row s.
   template <class scalar_t>
   static void backward_rows(const Tensor& y_SD, const Tensor& weights_TK, const Tensor& pair_S,

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/composed.h"
+#include "ops/cuda/kernels.h"
 #include "ops/dispatch_dtype.h"
 #include "ops/vector_math.h"
 
@@ -79,16 +81,35 @@ void backward_rows(const Tensor& x_RD, const Tensor& weight, const Tensor& rstd_
   });
 }
 
+NormRows normalised(const Tensor& x_RD, const Tensor& weight, double eps) {
+  if (cuda::has_kernels(x_RD)) return cuda::rms_norm(x_RD, weight, eps);
+  if (!x_RD.is_cpu()) return composed::rms_norm(x_RD, weight, eps);
+  const auto sum_dtype = x_RD.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  NormRows rows{at::empty_like(x_RD), at::empty({x_RD.size(0)}, x_RD.options().dtype(sum_dtype))};
+  dispatch_dtype(x_RD.scalar_type(), [&](auto zero) {
+    forward_rows<decltype(zero)>(x_RD, weight, eps, rows.y_RD, rows.rstd_R);
+  });
+  return rows;
+}
+
+NormGradients gradients(const Tensor& x_RD, const Tensor& weight, const Tensor& rstd_R,
+                        const Tensor& dy_RD) {
+  if (cuda::has_kernels(x_RD)) return cuda::rms_norm_gradients(x_RD, weight, rstd_R, dy_RD);
+  if (!x_RD.is_cpu()) return composed::rms_norm_gradients(x_RD, weight, rstd_R, dy_RD);
+  Tensor dx_RD = at::empty_like(x_RD);
+  const int64_t pieces = (x_RD.size(0) + kRowsPerPiece - 1) / kRowsPerPiece;
+  Tensor dweight_PD = at::zeros({pieces, x_RD.size(1)}, rstd_R.options());
+  dispatch_dtype(x_RD.scalar_type(), [&](auto zero) {
+    backward_rows<decltype(zero)>(x_RD, weight, rstd_R, dy_RD, dx_RD, dweight_PD);
+  });
+  return {dx_RD, dweight_PD.sum(0).to(weight.dtype())};
+}
+
 class RmsNorm : public torch::autograd::Function<RmsNorm> {
  public:
   static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight, double eps) {
     const Tensor x_RD = x.contiguous().view({-1, weight.size(0)});
-    Tensor y_RD = at::empty_like(x_RD);
-    const auto sum_dtype = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-    Tensor rstd_R = at::empty({x_RD.size(0)}, x.options().dtype(sum_dtype));
-    dispatch_dtype(x.scalar_type(), [&](auto zero) {
-      forward_rows<decltype(zero)>(x_RD, weight, eps, y_RD, rstd_R);
-    });
+    const auto [y_RD, rstd_R] = normalised(x_RD, weight, eps);
     ctx->save_for_backward({x_RD, weight, rstd_R});
     return y_RD.view(x.sizes());
   }
@@ -97,13 +118,8 @@ class RmsNorm : public torch::autograd::Function<RmsNorm> {
     const auto saved = ctx->get_saved_variables();
     const Tensor &x_RD = saved[0], &weight = saved[1], &rstd_R = saved[2];
     const Tensor dy_RD = grads[0].contiguous().view(x_RD.sizes());
-    Tensor dx_RD = at::empty_like(x_RD);
-    const int64_t pieces = (x_RD.size(0) + kRowsPerPiece - 1) / kRowsPerPiece;
-    Tensor dweight_PD = at::zeros({pieces, x_RD.size(1)}, rstd_R.options());
-    dispatch_dtype(x_RD.scalar_type(), [&](auto zero) {
-      backward_rows<decltype(zero)>(x_RD, weight, rstd_R, dy_RD, dx_RD, dweight_PD);
-    });
-    return {dx_RD.view(grads[0].sizes()), dweight_PD.sum(0).to(weight.dtype()), Tensor()};
+    const auto [dx_RD, dweight] = gradients(x_RD, weight, rstd_R, dy_RD);
+    return {dx_RD.view(grads[0].sizes()), dweight, Tensor()};
   }
 };
 

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/composed.h"
+#include "ops/cuda/kernels.h"
 #include "ops/dispatch_dtype.h"
 #include "ops/vector_math.h"
 
@@ -47,6 +49,9 @@ void rotate(const Tensor& x_BSNH, const RotaryTable& table, Turn turn, Tensor& y
 }
 
 Tensor rotated(const Tensor& x_BSNH, const RotaryTable& table, Turn turn) {
+  const double sign = turn == Turn::kForward ? 1 : -1;
+  if (cuda::has_kernels(x_BSNH)) return cuda::rotate(x_BSNH, table.cos_SH, table.sin_SH, sign);
+  if (!x_BSNH.is_cpu()) return composed::rotate(x_BSNH, table.cos_SH, table.sin_SH, sign);
   const Tensor x = x_BSNH.contiguous();
   Tensor y = at::empty_like(x);
   dispatch_dtype(x.scalar_type(), [&](auto zero) { rotate<decltype(zero)>(x, table, turn, y); });
@@ -91,7 +96,7 @@ Tensor rotary_frequencies(const ModelConfig& model) {
 }
 
 RotaryTable rotary_table(int64_t first, int64_t count, const Tensor& frequencies_H) {
-  const Tensor position_S = at::arange(first, first + count, at::kDouble);
+  const Tensor position_S = at::arange(first, first + count, frequencies_H.options());
   const Tensor angle_SH = at::outer(position_S, frequencies_H);
   return {angle_SH.cos().to(at::kFloat), angle_SH.sin().to(at::kFloat)};
 }

@@ -12,7 +12,8 @@ namespace switchyard {
 /// factor, `llama3` only the slow ones, with a smooth step between (Llama 3.1).
 at::Tensor rotary_frequencies(const ModelConfig& model);
 
-/// Cosines and sines for positions [first, first + count): each (count, R / 2) float32.
+/// Cosines and sines for positions [first, first + count): each (count, R / 2) float32, on the
+/// device of the frequencies (float64).
 struct RotaryTable {
   at::Tensor cos_SH, sin_SH;
 };

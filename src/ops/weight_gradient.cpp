@@ -20,6 +20,7 @@ bool is_in_place(const at::Tensor& weight) {
 
 WeightGradient::WeightGradient(const at::Tensor& weight)
     : in_place_(is_in_place(weight)),
-      sum_(in_place_ ? weight.grad() : at::zeros(weight.sizes(), sum_dtype(weight))) {}
+      sum_(in_place_ ? weight.grad()
+                     : at::zeros(weight.sizes(), weight.options().dtype(sum_dtype(weight)))) {}
 
 }  // namespace switchyard

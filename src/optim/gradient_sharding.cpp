@@ -20,7 +20,7 @@ class ReduceOnArrival final : public torch::autograd::PostAccumulateGradHook {
   void operator()(const at::Tensor& leaf) override {
     at::Tensor gradient = leaf.grad().to(at::kFloat).contiguous();
     leaf.mutable_grad().reset();
-    at::Tensor own = at::empty({mine_.size()}, at::kFloat);
+    at::Tensor own = at::empty({mine_.size()}, gradient.options());
     buffer_.group->reduce_scatter_uneven(gradient, counts_, own, purpose());
     if (mine_.empty()) return;
     buffer_.gradients.narrow(0, mine_.begin - buffer_.gradient.begin, mine_.size()).add_(own);

@@ -20,10 +20,12 @@ namespace switchyard {
 /// every rank of the world must run the same backwards: leaves arrive in the order in
 /// which autograd finishes them. That order is a function of the order in which
 /// forward made its nodes, as is the order of the all-to-alls between them: ready
-/// nodes run latest made first, on the thread that called backward, and a leaf's
-/// accumulation at once. Forward is the same program on every rank, with no tokens
-/// too. Where parts are frozen, the ranks of a group freeze the same ones, and those
-/// of other groups leave out of the one order what they have not.
+/// nodes run latest made first, on one thread (the one that called backward or, where the
+/// graph is on a GPU, that GPU's), and a leaf's accumulation at once. So a graph that
+/// communicates has all of its nodes on one device: two threads would race for the order. Forward
+/// is the same program on every rank, with no tokens too. Where parts are frozen, the ranks of a
+/// group freeze the same ones, and those of other groups leave out of the one order what they have
+/// not.
 void shard_gradient_on_arrival(const at::Tensor& leaf, Interval range,
                                ParameterStore::Buffer& buffer);
 

@@ -7,6 +7,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "ops/host_copy.h"
+
 namespace switchyard {
 namespace {
 
@@ -17,8 +19,20 @@ double sum_of_squares(const float* x, int64_t count) {
   return sum;
 }
 
-/// In float64, in fixed pieces so that threads do not change it.
-double sum_of_squares(const at::Tensor& x) {
+/// On x's device, a piece at a time, so that little of it is there in float64.
+at::Tensor sum_of_squares_there(const at::Tensor& x) {
+  constexpr int64_t kPiece = 1 << 24;
+  at::Tensor sum = at::zeros({}, x.options().dtype(at::kDouble));
+  for (int64_t first = 0; first < x.numel(); first += kPiece) {
+    const at::Tensor piece = x.narrow(0, first, std::min(kPiece, x.numel() - first));
+    sum.add_(piece.to(at::kDouble).square_().sum());
+  }
+  return sum;
+}
+
+/// In float64, in fixed pieces so that threads do not change it: a scalar on x's device.
+at::Tensor sum_of_squares(const at::Tensor& x) {
+  if (!x.is_cpu()) return sum_of_squares_there(x);
   constexpr int64_t kPiece = 1 << 15;
   const int64_t pieces = (x.numel() + kPiece - 1) / kPiece;
   std::vector<double> partial(pieces);
@@ -28,7 +42,7 @@ double sum_of_squares(const at::Tensor& x) {
       partial[p] = sum_of_squares(x.data_ptr<float>() + first, std::min(kPiece, x.numel() - first));
     }
   });
-  return std::accumulate(partial.begin(), partial.end(), 0.0);
+  return at::scalar_tensor(std::accumulate(partial.begin(), partial.end(), 0.0), at::kDouble);
 }
 
 }  // namespace
@@ -56,12 +70,13 @@ void reduce_gradients(ParameterStore& store) {
 }
 
 GradientNorms gradient_norms(const ParameterStore& store, Communicator& world) {
-  at::Tensor squares = at::zeros({2}, at::kDouble);
+  std::vector<at::Tensor> sums(2);  // dense, expert
   for (const ParameterStore::Buffer& buffer : store.buffers()) {
     const int kind = buffer.kind == ParameterKind::kDense ? 0 : 1;
-    squares[kind] = sum_of_squares(buffer.gradients.narrow(
+    sums[kind] = sum_of_squares(buffer.gradients.narrow(
         0, buffer.shard.begin - buffer.gradient.begin, buffer.shard.size()));
   }
+  at::Tensor squares = HostCopy(at::stack(sums)).wait();
   world.all_reduce(squares, ReduceOp::kSum, "gradient norm");
   const double dense = squares[0].item<double>(), expert = squares[1].item<double>();
   return {std::sqrt(dense + expert), std::sqrt(dense), std::sqrt(expert)};

@@ -21,7 +21,8 @@ struct GradientNorms {
 };
 
 /// Sums squares in float64 over the shards of reduced gradients; one all-reduce
-/// on `world` (every rank must call). Not finite when any gradient is not.
+/// on `world` (every rank must call). The host waits for gradients that are on a GPU. Not finite
+/// when any gradient is not.
 GradientNorms gradient_norms(const ParameterStore& store, Communicator& world);
 
 /// What gradients are multiplied by so that their norm is at most `max_norm`:

@@ -100,7 +100,7 @@ void ParameterStore::allocate(const Mesh& mesh, const Options& options) {
   buffers_.push_back(make_buffer(ParameterKind::kExpert, sizes[1], *mesh.data, options));
   for (const Buffer& buffer : buffers_) check_tiling(buffer);
   bind_leaves();
-  if (options.purpose == Purpose::kTraining) initialise(options.seed);
+  if (options.purpose == Purpose::kTraining && !options.device.is_meta()) initialise(options.seed);
 }
 
 void ParameterStore::place_parts(const Options& options, int64_t (&sizes)[2]) {
@@ -122,35 +122,32 @@ ParameterStore::Buffer ParameterStore::make_buffer(ParameterKind kind, int64_t e
                                                    const Options& options) const {
   const int64_t piece = (elements + group.size() - 1) / group.size();
   const int64_t padded = piece * group.size();
+  const at::TensorOptions floats = at::TensorOptions(options.device).dtype(at::kFloat);
   Buffer buffer;
   buffer.kind = kind;
   buffer.group = &group;
-  buffer.weights = at::zeros({padded}, options.dtype);
+  buffer.weights = at::zeros({padded}, floats.dtype(options.dtype));
   buffer.shard = {group.rank() * piece, (group.rank() + 1) * piece};
   buffer.state = options.zero_stage >= 1 ? buffer.shard : Interval{0, padded};
   buffer.gradient = options.zero_stage >= 2 ? buffer.shard : Interval{0, padded};
   if (options.purpose == Purpose::kInference) buffer.state = buffer.gradient = {0, 0};
-  buffer.gradients = at::zeros({buffer.gradient.size()}, at::kFloat);
-  if (options.dtype != at::kFloat) buffer.master = at::zeros({buffer.state.size()}, at::kFloat);
-  buffer.exp_avg = at::zeros({buffer.state.size()}, at::kFloat);
-  buffer.exp_avg_sq = at::zeros({buffer.state.size()}, at::kFloat);
+  buffer.gradients = at::zeros({buffer.gradient.size()}, floats);
+  if (options.dtype != at::kFloat) buffer.master = at::zeros({buffer.state.size()}, floats);
+  buffer.exp_avg = at::zeros({buffer.state.size()}, floats);
+  buffer.exp_avg_sq = at::zeros({buffer.state.size()}, floats);
   return buffer;
 }
 
-/// The group's shards, in rank order, must follow one another from 0 to the end.
+/// The group's shards follow one another from 0 to the end, in rank order, when all are of one
+/// size.
 void ParameterStore::check_tiling(const Buffer& buffer) {
-  const at::Tensor own = at::tensor({buffer.shard.begin, buffer.shard.end}, at::kLong);
-  at::Tensor shards = at::empty({buffer.group->size(), 2}, at::kLong);
-  buffer.group->all_gather(own, shards, "shards of the parameters");
-  const auto bounds = shards.accessor<int64_t, 2>();
-  int64_t end = 0;
-  bool tiled = true;
-  for (int r = 0; r < buffer.group->size(); ++r) {
-    tiled &= bounds[r][0] == end;
-    end = bounds[r][1];
-  }
-  TORCH_CHECK(tiled, "ParameterStore: the ", to_string(buffer.kind),
-              " parameters differ between ranks: shards ", shards);
+  const int64_t ranks = buffer.group->size(), piece = buffer.shard.size();
+  TORCH_CHECK(buffer.shard.begin == buffer.group->rank() * piece, "ParameterStore: shard from ",
+              buffer.shard.begin, " on, of ", piece);
+  at::Tensor pieces = at::empty({ranks}, at::kLong);
+  buffer.group->all_gather(at::full({1}, piece, at::kLong), pieces, "shards of the parameters");
+  TORCH_CHECK((pieces == piece).all().item<bool>(), "ParameterStore: the ", to_string(buffer.kind),
+              " parameters differ between ranks: shards of ", pieces, " elements");
 }
 
 void ParameterStore::bind_leaves() {
@@ -158,7 +155,12 @@ void ParameterStore::bind_leaves() {
     const Interval range{parts_[leaf.first_part].range.begin,
                          parts_[leaf.first_part + leaf.num_parts - 1].range.end};
     Buffer& home = buffer(leaf.kind);
-    leaf.tensor.set_data(home.weights.narrow(0, range.begin, range.size()).view(leaf.shape));
+    const at::Tensor weights = home.weights.narrow(0, range.begin, range.size()).view(leaf.shape);
+    if (weights.is_meta()) {  // set_data does not turn a tensor of the host into one without memory
+      leaf.tensor.unsafeGetTensorImpl()->shallow_copy_from(weights.getIntrusivePtr());
+    } else {
+      leaf.tensor.set_data(weights);
+    }
     bool all_frozen = true;
     for (size_t i = 0; i < leaf.num_parts; ++i)
       all_frozen &= parts_[leaf.first_part + i].rule.frozen;
@@ -185,6 +187,12 @@ void ParameterStore::initialise(uint64_t seed) {
           .copy_(values.narrow(0, kept.begin - placed.range.begin, kept.size()));
     }
   }
+}
+
+std::vector<at::Tensor> ParameterStore::leaves() const {
+  std::vector<at::Tensor> tensors;
+  for (const Leaf& leaf : leaves_) tensors.push_back(leaf.tensor);
+  return tensors;
 }
 
 void ParameterStore::zero_gradients() {

@@ -89,6 +89,7 @@ class ParameterStore {
  public:
   struct Options {
     at::ScalarType dtype = at::kFloat;  // of the weights: float32 or bfloat16
+    c10::Device device = at::kCPU;      // of all buffers; at::kMeta: they have no memory
     int zero_stage = 1;
     uint64_t seed = 0;
     Purpose purpose = Purpose::kTraining;
@@ -125,11 +126,11 @@ class ParameterStore {
   at::Tensor add_shared(ParameterKind kind, const NamedPart& part);
 
   /// Allocates the buffers, points every leaf and its gradient into them, draws
-  /// the initial weights (both as far as the purpose needs them) and checks that the shards of the
-  /// group tile each buffer. Where gradients are sharded a leaf has none of its own, and backward
-  /// is collective (gradient_sharding.h). Call once, after the last `add`. `mesh` must outlive the
-  /// store. Collective over the mesh. Throws c10::Error on all ranks of a group whose models differ
-  /// in size.
+  /// the initial weights on the host, the same for any device (both as far as the purpose needs
+  /// them), and checks that the shards of the group tile each buffer. Where gradients are sharded a
+  /// leaf has none of its own, and backward is collective (gradient_sharding.h). Call once, after
+  /// the last `add`. `mesh` must outlive the store. Collective over the mesh. Throws c10::Error on
+  /// all ranks of a group whose models differ in size.
   void allocate(const Mesh& mesh, const Options& options);
 
   void zero_gradients();
@@ -143,6 +144,8 @@ class ParameterStore {
   void refresh_master();
 
   const std::vector<PlacedPart>& parts() const { return parts_; }
+  /// The tensors that `add` returned, in its order.
+  std::vector<at::Tensor> leaves() const;
   std::vector<Buffer>& buffers() { return buffers_; }
   const std::vector<Buffer>& buffers() const { return buffers_; }
   Buffer& buffer(ParameterKind kind) { return buffers_[kind == ParameterKind::kDense ? 0 : 1]; }

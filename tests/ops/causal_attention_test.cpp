@@ -66,6 +66,15 @@ TEST(CausalAttentionTest, InBfloat16) {
   for (const Case& c : kCases) expect_equal(c, at::kBFloat16, 0x1.0p-6);
 }
 
+TEST(CausalAttentionTest, ComposedOfLibTorchsAttentionItIsTheSame) {
+  for (const Case& c : kCases) {
+    const int64_t width = (c.heads.query + 2 * c.heads.key_value) * c.heads.width;
+    const Tensor qkv = normal_tensor({c.batch, c.positions, width}, "qkv");
+    const RotaryTable table = table_of(c);
+    EXPECT_TRUE(near(composed_attention(qkv, table, c.heads), plain(qkv, table, c.heads), 1e-6));
+  }
+}
+
 TEST(CausalAttentionTest, LargeScoresDoNotOverflow) {
   const RotaryTable table = rotary_table(0, 130, at::ones({2}, at::kDouble));
   Tensor qkv = (normal_tensor({1, 130, 12}, "qkv", at::kFloat) * 300).set_requires_grad(true);

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <set>
 
@@ -202,6 +203,32 @@ TEST(ParameterStoreTest, AModelWithoutExpertsHasAnEmptyBufferForThem) {
   AdamW{}.update(store, 1, 0.1, 1);
   store.gather_weights();
   EXPECT_EQ(store.local_elements(kExpert), 0);
+}
+
+TEST(ParameterStoreTest, BuffersWithoutMemoryHaveAllThatTheOthersHaveButValues) {
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+    for (const int stage : {0, 1, 2}) {
+      const Mesh mesh = solo_mesh();
+      ParameterStore::Options options = options_of(dtype, stage);
+      const SampleModel real(mesh, options);
+      options.device = at::kMeta;
+      const SampleModel model(mesh, options);
+      EXPECT_EQ(model.store.bytes().weights, real.store.bytes().weights);
+      EXPECT_EQ(model.store.bytes().gradients, real.store.bytes().gradients);
+      EXPECT_EQ(model.store.bytes().optimizer, real.store.bytes().optimizer);
+      const std::vector<Tensor> leaves = model.store.leaves(), others = real.store.leaves();
+      ASSERT_EQ(leaves.size(), others.size());
+      std::vector<Tensor> sums;
+      for (size_t i = 0; i < leaves.size(); ++i) {
+        EXPECT_TRUE(leaves[i].is_meta());
+        EXPECT_EQ(leaves[i].sizes(), others[i].sizes());
+        EXPECT_EQ(leaves[i].dtype(), others[i].dtype());
+        sums.push_back(leaves[i].sum());
+      }
+      torch::autograd::backward(sums, {});
+      for (const Tensor& leaf : leaves) EXPECT_EQ(leaf.grad().scalar_type(), at::kFloat);
+    }
+  }
 }
 
 TEST(ParameterStoreTest, RefusesWhatBreaksItsContract) {
