@@ -105,10 +105,9 @@ Tensor Attention::forward(const Tensor& x_BSD, const AttentionContext& context,
   k = repeat_heads(k, heads_ / kv_heads_);
   v = repeat_heads(v, heads_ / kv_heads_);
   if (B == 0) return linear_projection(q.transpose(1, 2).reshape({B, S, NH}), out_, out_bias_);
-  std::optional<Tensor> mask;
-  if (context.mask_B1SS.defined()) mask = context.mask_B1SS;
-  const bool causal = first_pass && !mask;
-  const Tensor y_BNSH = at::scaled_dot_product_attention(q, k, v, mask, /*dropout_p=*/0.0, causal);
+  const bool causal = first_pass && !context.mask_B1SS.defined();
+  const Tensor y_BNSH =
+      attention_of_heads(q, k, v, context.mask_B1SS, causal ? Visible::kPast : Visible::kAll);
   return linear_projection(y_BNSH.transpose(1, 2).reshape({B, S, NH}), out_, out_bias_);
 }
 

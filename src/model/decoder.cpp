@@ -7,6 +7,7 @@
 #include "config/load_config.h"
 #include "ops/dropout.h"
 #include "ops/embedding.h"
+#include "ops/host_copy.h"
 #include "ops/linear.h"
 #include "ops/region.h"
 #include "ops/rms_norm.h"
@@ -18,11 +19,12 @@ namespace switchyard {
 using at::Tensor;
 
 Decoder::Decoder(ParameterStore& store, const ModelConfig& model, const MoeConfig& moe,
-                 const Mesh& mesh, uint64_t seed, Recompute recompute)
+                 const Mesh& mesh, uint64_t seed, Recompute recompute, c10::Device device)
     : config_(model),
       seed_(seed),
       recompute_(recompute),
-      rotary_frequencies_H_(rotary_frequencies(model)),
+      device_(device),
+      rotary_frequencies_H_(rotary_frequencies(model).to(device)),
       moe_layers_(moe_layer_indices(moe, model.num_hidden_layers)) {
   const Init init{Init::Type::kNormal, model.init_std}, ones{Init::Type::kOnes};
   const int64_t D = model.hidden_size, V = model.vocab_size;
@@ -37,7 +39,7 @@ Decoder::Decoder(ParameterStore& store, const ModelConfig& model, const MoeConfi
                 norm(prefix + ".post_attention_layernorm.weight"),
                 Attention(store, prefix + ".self_attn", model), std::nullopt, std::nullopt};
     if (std::binary_search(moe_layers_.begin(), moe_layers_.end(), l)) {
-      layer.moe.emplace(store, prefix + ".mlp", model, moe, l, mesh, recompute);
+      layer.moe.emplace(store, prefix + ".mlp", model, moe, l, mesh, recompute, device);
     } else {
       layer.dense.emplace(store, prefix + ".mlp", D, model.intermediate_size, parse_ffn(model.ffn),
                           model.init_std,
@@ -51,7 +53,8 @@ Decoder::Decoder(ParameterStore& store, const ModelConfig& model, const MoeConfi
                  : store.add(ParameterKind::kDense, {"lm_head.weight", {V, D}, init});
 }
 
-DecoderOutput Decoder::forward(const DecoderInput& input, KvCache* cache) const {
+DecoderOutput Decoder::forward(const DecoderInput& given, KvCache* cache) const {
+  const DecoderInput input = on_device(given);
   const int64_t D = config_.hidden_size;
   if (cache != nullptr) cache->layers.resize(layers_.size());
   const AttentionContext attention = attention_context(input, cache != nullptr ? cache->length : 0);
@@ -110,13 +113,21 @@ Tensor Decoder::logits(const Tensor& hidden_TD) const {
   return linear_projection(hidden_TD, head_VD_);
 }
 
+DecoderInput Decoder::on_device(const DecoderInput& input) const {
+  DecoderInput there = input;
+  for (Tensor* x : {&there.tokens_BS, &there.valid_BS, &there.documents_BS, &there.domains_B}) {
+    if (x->defined()) *x = copy_to_device(*x, device_);
+  }
+  return there;
+}
+
 AttentionContext Decoder::attention_context(const DecoderInput& input, int64_t past) const {
   AttentionContext context;
   const int64_t S = input.tokens_BS.size(1);
   context.rotary = rotary_table(past, S, rotary_frequencies_H_);
   const bool windowed = config_.sliding_window && *config_.sliding_window < S;
   if (!input.documents_BS.defined() && !windowed) return context;
-  Tensor seen_SS = at::ones({S, S}, at::kBool).tril();
+  Tensor seen_SS = at::ones({S, S}, at::TensorOptions(device_).dtype(at::kBool)).tril();
   if (windowed) seen_SS = seen_SS.triu(1 - *config_.sliding_window);
   context.mask_B1SS = seen_SS.view({1, 1, S, S});
   if (input.documents_BS.defined()) {
@@ -133,13 +144,14 @@ TokenContext Decoder::token_context(const DecoderInput& input, const KvCache* ca
   context.tokens_per_sequence = S;
   context.tokens_per_group = S * input.group_sequences;
   context.seed = seed_;
+  context.device = device_;
   context.order_B = input.order_B.defined() ? input.order_B : at::arange(B, at::kLong);
   context.tokens_T = input.tokens_BS.reshape({-1});
   if (input.valid_BS.defined()) context.valid_T = input.valid_BS.reshape({-1});
   if (input.domains_B.defined()) context.domains_T = input.domains_B.repeat_interleave(S);
   const bool goes_on = cache != nullptr && cache->length > 0;
   const Tensor before_B1 =
-      goes_on ? cache->last_tokens_B.unsqueeze(1) : at::full({B, 1}, -1, at::kLong);
+      goes_on ? cache->last_tokens_B.unsqueeze(1) : at::full({B, 1}, -1, input.tokens_BS.options());
   context.previous_T =
       at::cat({before_B1, input.tokens_BS}, /*dim=*/1).narrow(1, 0, S).reshape({-1});
   context.first_position = goes_on ? cache->length : 0;

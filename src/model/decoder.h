@@ -18,7 +18,7 @@ struct KvCache {
   at::Tensor last_tokens_B;  // (B) int64: the last token of each sequence
 };
 
-/// The tokens of one forward pass.
+/// The tokens of one forward pass, on any device; `order_B` on the host.
 struct DecoderInput {
   at::Tensor tokens_BS;  // (B, S) int64; B may be 0
   at::Tensor valid_BS;   // (B, S) bool, or undefined: padding is false, and is not routed
@@ -49,13 +49,13 @@ class Decoder {
  public:
   /// Registers every parameter with `store`; the caller allocates it afterwards.
   /// vocab_size, num_key_value_heads and head_dim are resolved. `mesh` must
-  /// outlive the decoder.
+  /// outlive the decoder. `device` is where the parameters will be.
   Decoder(ParameterStore& store, const ModelConfig& model, const MoeConfig& moe, const Mesh& mesh,
-          uint64_t seed, Recompute recompute = Recompute::kNone);
+          uint64_t seed, Recompute recompute = Recompute::kNone, c10::Device device = at::kCPU);
 
   /// Collective over the expert group of the mesh, once per MoE layer. With Recompute::kLayer a
   /// layer's input, the router's and its routing are what stays of it until backward. The decoder
-  /// must outlive the graph.
+  /// must outlive the graph. The input may be on the host: it is copied to the device.
   DecoderOutput forward(const DecoderInput& input, KvCache* cache = nullptr) const;
 
   /// Vocabulary logits (T, V) of hidden states (T, D). Local.
@@ -93,6 +93,7 @@ class Decoder {
   /// {h_BSD, x_TD}.
   std::vector<at::Tensor> attended(int64_t l, const at::Tensor& h_BSD, const AttentionContext& seen,
                                    const TokenContext& context, LayerCache* cache) const;
+  DecoderInput on_device(const DecoderInput& input) const;
   AttentionContext attention_context(const DecoderInput& input, int64_t past) const;
   TokenContext token_context(const DecoderInput& input, const KvCache* cache) const;
   at::Tensor dropout(const at::Tensor& x_BSD, const char* place, int64_t layer,
@@ -101,6 +102,7 @@ class Decoder {
   ModelConfig config_;
   uint64_t seed_;
   Recompute recompute_;
+  c10::Device device_;
   at::Tensor rotary_frequencies_H_;
   at::Tensor embedding_VD_, norm_D_, head_VD_;
   std::vector<Layer> layers_;

@@ -15,13 +15,13 @@ int64_t ring_bytes(int64_t elements, int64_t ranks, int64_t bytes) {
   return (elements + ranks - 1) / ranks * (ranks - 1) * bytes;
 }
 
+}  // namespace
+
 bool counts_first(const RunConfig& config, int64_t batches) {
   return batches > 1 && std::ranges::any_of(config.moe.balance, [](const BalanceConfig& entry) {
            return entry.scope == "global";
          });
 }
-
-}  // namespace
 
 int64_t micro_batches(const RunConfig& config, int64_t world_size) {
   return config.train.global_batch_size / (world_size * config.train.micro_batch_size);

@@ -40,4 +40,7 @@ StepVolumes planned_volumes(const RunConfig& config, at::ScalarType compute, int
 /// Micro-batches of a step on each rank.
 int64_t micro_batches(const RunConfig& config, int64_t world_size);
 
+/// Whether a step of so many micro-batches routes them all once before it trains on them.
+bool counts_first(const RunConfig& config, int64_t batches);
+
 }  // namespace switchyard

@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "base/random.h"
+#include "ops/host_copy.h"
 
 namespace switchyard {
 namespace {
@@ -48,6 +49,11 @@ std::vector<int64_t> token_order(int64_t begin, const Tensor& score_T, Priority 
                      [&](int64_t a, int64_t b) { return key[a - begin] < key[b - begin]; });
   }
   return order;
+}
+
+void check_groups(int64_t tokens, const TokenContext& context) {
+  TORCH_CHECK(tokens == 0 || tokens % context.tokens_per_group == 0, "routing groups of ",
+              context.tokens_per_group, " tokens do not fit ", tokens, " tokens");
 }
 
 /// The slots of one routing group, and who holds them.
@@ -114,9 +120,70 @@ int64_t expert_capacity(const CapacityConfig& capacity, double factor, int64_t t
   return (at_least + capacity.multiple_of - 1) / capacity.multiple_of * capacity.multiple_of;
 }
 
+namespace {
+
+/// Tokens of all groups in the order in which they are served: (G, N) int64, on the device of
+/// what they chose.
+Tensor token_orders(const Tensor& experts_TK, const Tensor& score_T, Priority priority,
+                    int64_t layer, const TokenContext& context) {
+  const int64_t T = experts_TK.size(0), N = context.tokens_per_group;
+  if (priority == Priority::kRandom) {
+    std::vector<int64_t> all;
+    for (int64_t begin = 0; begin < T; begin += N) {
+      const auto order = token_order(begin, score_T, priority, layer, context);
+      all.insert(all.end(), order.begin(), order.end());
+    }
+    return copy_to_device(at::tensor(all, at::kLong).view({-1, N}), experts_TK.device());
+  }
+  const Tensor in_place_GN = at::arange(T, experts_TK.options()).view({-1, N});
+  if (!score_T.defined()) return in_place_GN;
+  const Tensor within_GN = at::argsort(score_T.view({-1, N}), /*stable=*/true, /*dim=*/1,
+                                       /*descending=*/true);
+  return within_GN + in_place_GN.narrow(/*dim=*/1, 0, 1);
+}
+
+/// What Slots decides, without a loop and without the host: a pair is kept when fewer than
+/// `capacity` pairs that are served before it want its expert in its group.
+void drop_composed(const Tensor& experts_TK, const Tensor& score_T, int64_t num_experts,
+                   int64_t capacity, Priority priority, int64_t layer, const TokenContext& context,
+                   Tensor& kept_TK) {
+  const int64_t T = experts_TK.size(0), K = experts_TK.size(1), N = context.tokens_per_group,
+                P = T * K;
+  if (T == 0) return;
+  const bool token_by_token = priority == Priority::kPosition || priority == Priority::kRandom;
+  const Tensor choice_K = at::arange(K, experts_TK.options());
+  const Tensor pairs_GNK =
+      token_orders(experts_TK, score_T, priority, layer, context).unsqueeze(2) * K + choice_K;
+  const Tensor served_P = (token_by_token ? pairs_GNK : pairs_GNK.transpose(1, 2)).reshape({P});
+
+  const Tensor kept_P = kept_TK.reshape({P}).index_select(0, served_P);
+  const Tensor queue_P = served_P.div(N * K, /*rounding_mode=*/"floor") * num_experts +
+                         experts_TK.reshape({P}).index_select(0, served_P);  // (group, expert)
+  const int64_t queues = T / N * num_experts;
+  const Tensor key_P = at::where(kept_P, queue_P, queues);
+  const Tensor by_queue_P = at::argsort(key_P, /*stable=*/true, /*dim=*/0, /*descending=*/false);
+  const Tensor length_Q =
+      at::zeros({queues + 1}, key_P.options()).scatter_add_(0, key_P, at::ones_like(key_P));
+  const Tensor begin_Q = length_Q.cumsum(0) - length_Q;
+  const Tensor place_P =
+      at::arange(P, key_P.options()) - begin_Q.index_select(0, key_P.index_select(0, by_queue_P));
+  const Tensor keeps_P = place_P < capacity;
+  kept_TK.logical_and_(at::empty_like(keeps_P)
+                           .scatter_(0, served_P.index_select(0, by_queue_P), keeps_P)
+                           .view({T, K}));
+}
+
+}  // namespace
+
 void drop_over_capacity(const Tensor& experts_TK, const Tensor& probs_TK, int64_t num_experts,
                         int64_t capacity, Priority priority, int64_t layer,
                         const TokenContext& context, Tensor& kept_TK) {
+  if (!experts_TK.is_cpu()) {
+    check_groups(experts_TK.size(0), context);
+    drop_composed(experts_TK, token_score(priority, probs_TK, kept_TK), num_experts, capacity,
+                  priority, layer, context, kept_TK);
+    return;
+  }
   Tensor unchanged_TK = experts_TK;
   drop_and_reroute({}, unchanged_TK, probs_TK, num_experts, capacity, priority, layer, context,
                    kept_TK);
@@ -127,8 +194,16 @@ Tensor drop_and_reroute(const Tensor& reroute_TR, Tensor& experts_TK, const Tens
                         const TokenContext& context, Tensor& kept_TK) {
   const int64_t T = experts_TK.size(0), K = experts_TK.size(1), group = context.tokens_per_group,
                 R = reroute_TR.defined() ? reroute_TR.size(1) : 0;
-  TORCH_CHECK(T == 0 || T % group == 0, "routing groups of ", group, " tokens do not fit ", T,
-              " tokens");
+  check_groups(T, context);
+  if (!experts_TK.is_cpu()) {
+    Tensor experts = experts_TK.cpu(), kept = kept_TK.cpu();
+    const Tensor rerouted =
+        drop_and_reroute(reroute_TR.defined() ? reroute_TR.cpu() : reroute_TR, experts,
+                         probs_TK.cpu(), num_experts, capacity, priority, layer, context, kept);
+    experts_TK.copy_(experts);
+    kept_TK.copy_(kept);
+    return rerouted.to(experts_TK.device());
+  }
   Tensor rerouted_TK = at::zeros(experts_TK.sizes(), at::kBool);
   const Tensor score_T = token_score(priority, probs_TK, kept_TK);
   Slots slots(num_experts, capacity, experts_TK, kept_TK, reroute_TR, rerouted_TK);

@@ -36,6 +36,12 @@ void drop_over_device_budget(const at::Tensor& experts_TK, const at::Tensor& pro
               " tokens");
   TORCH_CHECK(budget.num_experts % budget.groups == 0, budget.num_experts, " experts in ",
               budget.groups, " groups");
+  if (!experts_TK.is_cpu()) {
+    at::Tensor kept = kept_TK.cpu();
+    drop_over_device_budget(experts_TK.cpu(), probs_TK.cpu(), budget, context, kept);
+    kept_TK.copy_(kept);
+    return;
+  }
   const int64_t experts_per_group = budget.num_experts / budget.groups;
   const at::Tensor probs_contiguous_TK = probs_TK.contiguous();
   const int64_t *experts = experts_TK.data_ptr<int64_t>(),

@@ -7,7 +7,9 @@
 #include <numeric>
 
 #include "ops/all_to_all.h"
+#include "ops/host_copy.h"
 #include "ops/region.h"
+#include "ops/sort_by_expert.h"
 
 namespace switchyard {
 namespace {
@@ -15,16 +17,6 @@ namespace {
 using at::Tensor;
 
 constexpr const char *kThere = "dispatch of tokens", *kBack = "return of tokens";
-
-std::vector<int64_t> count_rows(const Tensor& experts_TK, const Tensor& kept_TK,
-                                int64_t num_experts) {
-  std::vector<int64_t> rows_E(num_experts, 0);
-  const int64_t* experts = experts_TK.data_ptr<int64_t>();
-  const bool* kept = kept_TK.data_ptr<bool>();
-  for (int64_t pair = 0; pair < experts_TK.numel(); ++pair)
-    rows_E[experts[pair]] += kept[pair] ? 1 : 0;
-  return rows_E;
-}
 
 int64_t total(const std::vector<int64_t>& rows) {
   return std::accumulate(rows.begin(), rows.end(), int64_t{0});
@@ -38,23 +30,6 @@ std::vector<int64_t> begins(const std::vector<int64_t>& rows) {
 
 std::vector<int64_t> to_vector(const Tensor& x) {
   return {x.data_ptr<int64_t>(), x.data_ptr<int64_t>() + x.numel()};
-}
-
-/// Stable counting sort of the kept pairs by expert, rows_E of each.
-RowMap sort_by_expert(const Tensor& experts_TK, const Tensor& kept_TK,
-                      const std::vector<int64_t>& rows_E) {
-  std::vector<int64_t> next = begins(rows_E);
-  RowMap map{at::empty({total(rows_E)}, at::kLong), at::full(experts_TK.sizes(), -1, at::kLong)};
-  const int64_t* experts = experts_TK.data_ptr<int64_t>();
-  const bool* kept = kept_TK.data_ptr<bool>();
-  int64_t *pair_of = map.pair_S.data_ptr<int64_t>(), *slot_of = map.slot_TK.data_ptr<int64_t>();
-  for (int64_t pair = 0; pair < experts_TK.numel(); ++pair) {
-    if (!kept[pair]) continue;
-    const int64_t slot = next[experts[pair]]++;
-    pair_of[slot] = pair;
-    slot_of[pair] = slot;
-  }
-  return map;
 }
 
 /// Places in the order (local expert, sender) of blocks (sender, local expert).
@@ -99,12 +74,13 @@ Dispatcher::Dispatcher(Communicator& group, int64_t num_experts, int64_t overlap
 
 Dispatched Dispatcher::order(const Tensor& experts_TK, const Tensor& kept_TK) const {
   Dispatched sent;
-  const std::vector<int64_t> rows_E = count_rows(experts_TK, kept_TK, num_experts_);
-  sent.map = sort_by_expert(experts_TK, kept_TK, rows_E);
+  const SortedPairs sorted = sort_by_expert(experts_TK, kept_TK, num_experts_);
   if (group_.size() == 1) {
-    sent.rows_L = rows_E;
+    sent.rows_L = to_vector(HostCopy(sorted.rows_E).wait());
+    sent.map = sorted.map(total(sent.rows_L));
   } else {
-    exchange_counts(rows_E, sent);
+    exchange_counts(sorted.rows_E, sent);
+    sent.map = sorted.map(total(sent.send.rows));
     if (chunks_ > 1) cut(sent);
   }
   return sent;
@@ -116,15 +92,16 @@ Tensor Dispatcher::send(const Tensor& x_TD, const Dispatched& sent) const {
   return all_to_all_rows(send_SD, sent.send, sent.recv, group_, kThere);
 }
 
-void Dispatcher::exchange_counts(const std::vector<int64_t>& rows_E, Dispatched& sent) const {
+void Dispatcher::exchange_counts(const Tensor& rows_E, Dispatched& sent) const {
   const int64_t P = group_.size();
-  const Tensor to_send_PL = at::tensor(rows_E, at::kLong).view({P, -1});
   const std::vector<int64_t> one_row_each(P, 1);
   const Tensor received_PL =
-      group_.all_to_all(to_send_PL, one_row_each, one_row_each, "counts of tokens");
-  sent.rows_L = to_vector(received_PL.sum(/*dim=*/0));
-  sent.send = RowBlocks::in_order(rows_E);
-  sent.recv = by_expert(to_vector(received_PL), sent.rows_L);
+      group_.all_to_all(rows_E.view({P, -1}), one_row_each, one_row_each, "counts of tokens");
+  // Of both at once: the host waits for a device once.
+  const Tensor counts_2E = HostCopy(at::stack({rows_E, received_PL.flatten()})).wait();
+  sent.rows_L = to_vector(counts_2E[1].view({P, -1}).sum(/*dim=*/0));
+  sent.send = RowBlocks::in_order(to_vector(counts_2E[0]));
+  sent.recv = by_expert(to_vector(counts_2E[1]), sent.rows_L);
 }
 
 void Dispatcher::cut(Dispatched& sent) const {
@@ -145,7 +122,7 @@ void Dispatcher::cut(Dispatched& sent) const {
 Tensor Dispatcher::send_ids(const Tensor& ids_TK, const Dispatched& sent) const {
   const Tensor of_rows_S = ids_TK.flatten().index_select(0, sent.map.pair_S);
   if (group_.size() == 1) return of_rows_S;
-  Tensor arrived_R = at::empty({sent.recv.total()}, at::kLong);
+  Tensor arrived_R = at::empty({sent.recv.total()}, of_rows_S.options());
   group_.start_all_to_all(of_rows_S, sent.send, arrived_R, sent.recv, "ids of tokens")->wait();
   return arrived_R;
 }

@@ -54,8 +54,8 @@ class Dispatcher {
   Dispatcher(Communicator& group, int64_t num_experts, int64_t overlap_chunks = 1);
 
   /// Sorts the kept pairs by expert (stable: token order within an expert) and exchanges counts,
-  /// once: rows then go as often as they are wanted. Collective over the group, with zero tokens
-  /// too.
+  /// once: rows then go as often as they are wanted. The counts are what the host waits for, where
+  /// the tensors are on a GPU, once. Collective over the group, with zero tokens too.
   ///
   ///   experts_TK  (T, K) int64
   ///   kept_TK     (T, K) bool
@@ -83,7 +83,7 @@ class Dispatcher {
                    const at::Tensor& weights_TK, const at::Tensor& value_scale_TK = {}) const;
 
  private:
-  void exchange_counts(const std::vector<int64_t>& rows_E, Dispatched& sent) const;
+  void exchange_counts(const at::Tensor& rows_E, Dispatched& sent) const;
   void cut(Dispatched& sent) const;
   at::Tensor returned_in_chunks(const ExpertRows& experts, const at::Tensor& send_SD,
                                 const Dispatched& sent) const;

@@ -69,7 +69,7 @@ at::Tensor Experts::output_norms(const at::Tensor& x_TD) const {
   constexpr int64_t kTokens = 256;  // at once, so that the inner activations stay small
   const c10::NoGradGuard no_grad;
   const int64_t T = x_TD.size(0), L = in_LFD_.size(0);
-  at::Tensor norms_TL = at::empty({T, L}, at::kFloat);
+  at::Tensor norms_TL = at::empty({T, L}, x_TD.options().dtype(at::kFloat));
   for (int64_t l = 0; l < L; ++l) {
     const at::Tensor in_DF = in_LFD_[l].to(at::kDouble).t();
     const at::Tensor down_FD = down_LDF_[l].to(at::kDouble).t();

@@ -6,6 +6,7 @@
 
 #include "moe/drop_tokens.h"
 #include "ops/dropout.h"
+#include "ops/host_copy.h"
 #include "ops/region.h"
 
 // T tokens on this rank, D model width, E experts, K experts per token, G routing
@@ -16,6 +17,30 @@ namespace {
 
 using at::Tensor;
 
+/// `count_choices` on any device, without the host. Sums of ones: the same in any order.
+RoutingCounts composed_counts(const Routing& routing, const TokenContext& context, int64_t G,
+                              int64_t E) {
+  const int64_t T = routing.experts_TK.size(0);
+  const at::TensorOptions sums = routing.experts_TK.options().dtype(at::kDouble);
+  const Tensor chosen_TK = context.valid_T.defined()
+                               ? routing.kept_TK.logical_and(context.valid_T.unsqueeze(1))
+                               : routing.kept_TK;
+  const Tensor first_TK = chosen_TK.logical_and(chosen_TK.cumsum(/*dim=*/1) == 1);
+  const Tensor group_T1 = at::arange(T, routing.experts_TK.options())
+                              .div(std::max<int64_t>(T / G, 1), /*rounding_mode=*/"floor")
+                              .unsqueeze(1);
+  const Tensor cell = (group_T1 * E + routing.experts_TK).flatten();
+  const auto histogram = [&](const Tensor& which_TK) {
+    return at::zeros({G * E}, sums)
+        .scatter_add_(0, cell, which_TK.flatten().to(at::kDouble))
+        .view({G, E});
+  };
+  const Tensor tokens_G = context.valid_T.defined()
+                              ? context.valid_T.view({G, -1}).sum(/*dim=*/1).to(at::kDouble)
+                              : at::full({G}, T / G, sums);
+  return {histogram(chosen_TK), histogram(first_TK), tokens_G};
+}
+
 /// Counts of the chosen pairs per expert and routing group, before capacity. The
 /// first choice of a token is the first that its router kept.
 RoutingCounts count_choices(const Routing& routing, const TokenContext& context,
@@ -24,6 +49,7 @@ RoutingCounts count_choices(const Routing& routing, const TokenContext& context,
   const int64_t group = context.tokens_per_group, G = T == 0 ? 1 : T / group;
   TORCH_CHECK(T == 0 || T % group == 0, "routing groups of ", group, " tokens do not fit ", T,
               " tokens");
+  if (!routing.experts_TK.is_cpu()) return composed_counts(routing, context, G, E);
   RoutingCounts counts{at::zeros({G, E}, at::kDouble), at::zeros({G, E}, at::kDouble),
                        at::zeros({G}, at::kDouble)};
   const int64_t* experts = routing.experts_TK.data_ptr<int64_t>();
@@ -50,8 +76,9 @@ RoutingCounts count_choices(const Routing& routing, const TokenContext& context,
 /// A number for each (token, choice) that no other pair of the run has: (T, K) int64.
 Tensor pair_ids(int64_t top_k, const TokenContext& context) {
   const int64_t per_sequence = context.tokens_per_sequence * top_k;
-  const Tensor within = at::arange(per_sequence, at::kLong);
-  return (context.order_B.unsqueeze(1) * per_sequence + within.unsqueeze(0)).view({-1, top_k});
+  const Tensor order_B = copy_to_device(context.order_B, context.device);
+  const Tensor within = at::arange(per_sequence, order_B.options());
+  return (order_B.unsqueeze(1) * per_sequence + within.unsqueeze(0)).view({-1, top_k});
 }
 
 /// `routing` after capacity, `counts` before.
@@ -68,8 +95,8 @@ RouterRecord make_record(const Routing& routing, const RoutingCounts& counts,
   record.experts_TK = routing.experts_TK;
   record.kept_TK = routing.kept_TK;
   record.weights_TK = kept_weights(routing);
-  record.routed_pairs = static_cast<int64_t>(counts.all_GE.sum().item<double>());
-  record.dropped_pairs = record.routed_pairs - routing.kept_TK.sum().item<int64_t>();
+  record.routed_pairs = counts.all_GE.sum();
+  record.dropped_pairs = record.routed_pairs - routing.kept_TK.sum();
   record.importance_TE = routing.importance_TE;
   record.load_TE = routing.load_TE;
   record.log_policy_T = routing.log_policy_T;
@@ -83,13 +110,15 @@ RouterRecord make_record(const Routing& routing, const RoutingCounts& counts,
 /// Skywork-MoE (arXiv:2406.06563 section 4.2): alpha <- beta alpha + (1 - beta) min(rate
 /// dropped, max), for the entries that are adaptive.
 void follow_drops(const std::vector<BalanceConfig>& balance, double dropped, const Tensor& coef_N) {
-  float* coef = coef_N.data_ptr<float>();
+  const Tensor host_N = coef_N.cpu();
+  float* coef = host_N.data_ptr<float>();
   for (size_t n = 0; n < balance.size(); ++n) {
     const AdaptiveConfig& adaptive = balance[n].adaptive;
     if (adaptive.rate == 0.0) continue;
     const double target = std::min(adaptive.rate * dropped, adaptive.max);
     coef[n] = static_cast<float>(adaptive.beta * coef[n] + (1 - adaptive.beta) * target);
   }
+  if (!coef_N.is_cpu()) coef_N.copy_(host_N);
 }
 
 bool is_adaptive(const MoeConfig& moe) {
@@ -100,7 +129,8 @@ bool is_adaptive(const MoeConfig& moe) {
 }  // namespace
 
 MoeLayer::MoeLayer(ParameterStore& store, const std::string& prefix, const ModelConfig& model,
-                   const MoeConfig& moe, int64_t layer, const Mesh& mesh, Recompute recompute)
+                   const MoeConfig& moe, int64_t layer, const Mesh& mesh, Recompute recompute,
+                   c10::Device device)
     : config_(moe),
       recompute_(recompute),
       prefix_(prefix),
@@ -118,11 +148,12 @@ MoeLayer::MoeLayer(ParameterStore& store, const std::string& prefix, const Model
                       : store.add(ParameterKind::kDense,
                                   {prefix + "." + weight.name, weight.shape, weight.init}));
   }
-  for (auto& [name, tensor] : router_->initial_state()) router_tensors_.state.push_back(tensor);
+  for (auto& [name, tensor] : router_->initial_state())
+    router_tensors_.state.push_back(tensor.to(device));
   if (is_adaptive(moe)) {
     std::vector<float> coefs;
     for (const BalanceConfig& entry : moe.balance) coefs.push_back(static_cast<float>(entry.coef));
-    balance_coef_N_ = at::tensor(coefs, at::kFloat);
+    balance_coef_N_ = at::tensor(coefs, at::kFloat).to(device);
   }
   if (moe.shared_experts.num == 0) return;
   shared_.emplace(store, prefix + ".shared_expert", model.hidden_size,

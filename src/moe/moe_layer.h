@@ -33,10 +33,10 @@ struct MoeOutput {
 /// (1, D): sigmoid(g x) scales it, as in Qwen2-MoE.
 class MoeLayer {
  public:
-  /// `mesh` must outlive the layer.
+  /// `mesh` must outlive the layer. `device` is where its parameters will be and its state is.
   MoeLayer(ParameterStore& store, const std::string& prefix, const ModelConfig& model,
            const MoeConfig& moe, int64_t layer, const Mesh& mesh,
-           Recompute recompute = Recompute::kNone);
+           Recompute recompute = Recompute::kNone, c10::Device device = at::kCPU);
 
   /// x_TD (T, D). Collective over the expert group, with zero tokens too. Routes and counts once,
   /// whatever is recomputed: with Recompute::kLayer backward exchanges rows again as they were

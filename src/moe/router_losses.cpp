@@ -7,6 +7,7 @@
 #include "loss/router_z.h"
 #include "moe/balance_sums.h"
 #include "moe/choices_per_token.h"
+#include "ops/host_copy.h"
 
 // L MoE layers, T tokens of this micro-batch, G routing groups, E experts.
 
@@ -29,10 +30,12 @@ RoutingCounts counts_of_sequences(const RouterRecord& record) {
                 S = record.tokens_per_sequence, B = T == 0 ? 1 : T / S;
   TORCH_CHECK(record.chosen_TK.defined() && (T == 0 || (S > 0 && T % S == 0)),
               "balance type sequence: ", T, " tokens, sequences of ", S);
-  const Tensor chosen_TE = at::zeros({T, E + 1}, at::kDouble)
+  const Tensor chosen_TE = at::zeros({T, E + 1}, record.probs_TE.options().dtype(at::kDouble))
                                .scatter_(/*dim=*/1, record.chosen_TK + 1, 1.0)
                                .narrow(/*dim=*/1, 1, E);
-  const Tensor tokens_T = record.valid_T.defined() ? record.valid_T : at::ones({T}, at::kBool);
+  const Tensor tokens_T = record.valid_T.defined()
+                              ? record.valid_T
+                              : at::ones({T}, record.chosen_TK.options().dtype(at::kBool));
   return {chosen_TE.reshape({B, T / B, E}).sum(/*dim=*/1),
           {},
           tokens_T.view({B, T / B}).sum(/*dim=*/1).to(at::kDouble)};
@@ -69,7 +72,7 @@ RoutingCounts counts_of_layer(const Entry& entry, const RouterRecord& record, in
   if (entry.is_of_group()) return record.counts;
   const StepCounts& step = entry.step();
   return {step.all_LE.narrow(0, layer, 1), step.first_LE.narrow(0, layer, 1),
-          at::full({1}, step.tokens, at::kDouble)};
+          at::full({1}, step.tokens, step.all_LE.options())};
 }
 
 /// f_GE of one layer, as load_balancing_sum takes it.
@@ -157,6 +160,13 @@ Tensor regularizer_sum(const RouterRecord& record) {
   return record.regularizer_coef * counted_T.sum();
 }
 
+/// Padding excluded. Where there is none no device has to be asked.
+double routed_tokens(const RouterRecord& record) {
+  const Tensor& tokens_G = record.counts.tokens_G;
+  if (tokens_G.is_cpu() || record.valid_T.defined()) return tokens_G.sum().item<double>();
+  return static_cast<double>(record.probs_TE.size(0));
+}
+
 double layer_factor(const std::string& layer_reduce, size_t layers) {
   return layer_reduce == "sum" ? 1.0 : 1.0 / static_cast<double>(layers);
 }
@@ -177,7 +187,7 @@ void add_counts(const std::vector<RouterRecord>& records, StepCounts& total) {
     all.push_back(record.counts.all_GE.sum(/*dim=*/0));
     first.push_back(record.counts.first_GE.sum(/*dim=*/0));
   }
-  const double tokens = records.front().counts.tokens_G.sum().item<double>();
+  const double tokens = routed_tokens(records.front());
   if (!total.defined()) {
     total = {at::stack(all), at::stack(first), tokens};
     return;
@@ -204,6 +214,15 @@ void add_counts(const std::vector<RouterRecord>& records, const MoeConfig& moe, 
   }
 }
 
+StepCounts StepCounts::to(c10::Device device) const {
+  if (!defined()) return {};
+  StepCounts there{copy_to_device(all_LE, device), copy_to_device(first_LE, device), tokens};
+  for (const Tensor& sums_LS : sums) {
+    there.sums.push_back(sums_LS.defined() ? copy_to_device(sums_LS, device) : sums_LS);
+  }
+  return there;
+}
+
 StepCounts uniform_counts(int64_t layers, const MoeConfig& moe) {
   const auto E = static_cast<double>(moe.num_experts),
              choices = static_cast<double>(choices_per_token(moe, Mode::kTrain));
@@ -215,6 +234,7 @@ RouterLosses router_losses(const std::vector<RouterRecord>& records, const MoeCo
                            const BalanceCounts& counts, double step_tokens) {
   RouterLosses losses;
   losses.objective = at::zeros({}, at::kFloat);
+  losses.aux = losses.z = at::zeros({}, at::kDouble);
   if (records.empty()) return losses;
   const int64_t choices = choices_per_token(moe, Mode::kTrain);
   for (size_t n = 0; n < moe.balance.size(); ++n) {
@@ -224,7 +244,7 @@ RouterLosses router_losses(const std::vector<RouterRecord>& records, const MoeCo
         layer_factor(hf ? "mean" : balance.layer_reduce, records.size()) / step_tokens;
     const std::vector<Tensor> terms = layer_terms({moe, n, counts, choices}, records);
     const Tensor term = factor * sum_of(terms);
-    losses.aux += term.item<double>();
+    losses.aux = losses.aux + term.detach().to(at::kDouble);
     losses.objective = losses.objective + (records.front().balance_coef_N.defined()
                                                ? factor * weighted_sum(terms, records, n)
                                                : balance.coef * term);
@@ -237,7 +257,7 @@ RouterLosses router_losses(const std::vector<RouterRecord>& records, const MoeCo
     if (own.defined()) losses.objective = losses.objective + own / (layers * step_tokens);
   }
   z = layer_factor(moe.z_loss.layer_reduce, records.size()) / step_tokens * z;
-  losses.z = z.item<double>();
+  losses.z = z.detach().to(at::kDouble);
   losses.objective =
       (losses.objective + moe.z_loss.coef * z).to(records.front().probs_TE.scalar_type());
   return losses;

@@ -19,6 +19,8 @@ struct StepCounts {
   std::vector<at::Tensor> sums = {};  // of each entry of moe.balance (L, S), or undefined
 
   bool defined() const { return all_LE.defined(); }
+  /// The same there. From a GPU to the host, the host waits.
+  StepCounts to(c10::Device device) const;
 };
 
 /// Sums this rank's records of one micro-batch into `total` (made on first use).
@@ -38,11 +40,11 @@ struct BalanceCounts {
   StepCounts micro_batch;  // of this micro-batch over all ranks
 };
 
-/// The router losses of one micro-batch on this rank.
+/// The router losses of one micro-batch on this rank, on its device.
 struct RouterLosses {
   at::Tensor objective;  // scalar: all terms with their coefficients, in the graph
-  double aux = 0;        // unscaled, layer-reduced, summed over the entries of moe.balance
-  double z = 0;          // unscaled, layer-reduced
+  at::Tensor aux;  // () float64: unscaled, layer-reduced, summed over the entries of moe.balance
+  at::Tensor z;    // () float64: unscaled, layer-reduced
 };
 
 /// Balance losses, the router z-loss and the penalties that routers bring themselves

@@ -4,6 +4,10 @@
 
 namespace switchyard {
 
+at::Tensor all_kept(const at::Tensor& experts_TK) {
+  return at::ones(experts_TK.sizes(), experts_TK.options().dtype(at::kBool));
+}
+
 at::Tensor kept_weights(const Routing& routing) {
   const at::Tensor weights_TK = routing.weights_TK * routing.kept_TK;
   if (!routing.normalize_after_drop) return weights_TK;

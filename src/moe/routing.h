@@ -33,6 +33,9 @@ struct Routing {
   at::Tensor memory_TP;       // (T, P), in the graph: what the next MoE layer's router gets
 };
 
+/// Choices of which none is left out: (T, K) bool, true.
+at::Tensor all_kept(const at::Tensor& experts_TK);
+
 /// What each choice contributes once drops are known: weights_TK where kept, zero
 /// elsewhere, rescaled to sum 1 when the router asks for it. In the graph.
 at::Tensor kept_weights(const Routing& routing);
@@ -47,11 +50,11 @@ struct RouterRecord {
   RoutingCounts counts;  // before drops, per routing group
   at::Tensor chosen_TK;  // (T, K) int64: what the router chose, before drops; -1: nothing
   int64_t tokens_per_sequence = 0;
-  at::Tensor experts_TK;      // (T, K) int64
-  at::Tensor kept_TK;         // (T, K) bool: after the router and capacity
-  at::Tensor weights_TK;      // (T, K) float32, in the graph: kept_weights
-  int64_t routed_pairs = 0;   // chosen pairs, padding excluded
-  int64_t dropped_pairs = 0;  // of those, not sent to any expert
+  at::Tensor experts_TK;     // (T, K) int64
+  at::Tensor kept_TK;        // (T, K) bool: after the router and capacity
+  at::Tensor weights_TK;     // (T, K) float32, in the graph: kept_weights
+  at::Tensor routed_pairs;   // () float64: chosen pairs, padding excluded
+  at::Tensor dropped_pairs;  // () float64: of those, not sent to any expert
   at::Tensor importance_TE, load_TE, log_policy_T, baseline, regularizer_T;
   double regularizer_coef = 0;
   at::Tensor memory_TP;

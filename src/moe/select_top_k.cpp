@@ -36,6 +36,11 @@ at::Tensor select_top_k(const at::Tensor& scores_TE, int64_t k) {
   TORCH_CHECK(scores_TE.dim() == 2 && at::isFloatingType(scores_TE.scalar_type()) && k >= 1 &&
                   k <= scores_TE.size(1),
               "select_top_k: ", k, " of scores_TE ", scores_TE.sizes(), " ", scores_TE.dtype());
+  if (!scores_TE.is_cpu()) {
+    const at::Tensor order_TE =
+        at::argsort(scores_TE.detach(), /*stable=*/true, /*dim=*/1, /*descending=*/true);
+    return order_TE.narrow(/*dim=*/1, 0, k).contiguous();
+  }
   if (scores_TE.scalar_type() == at::kDouble) return select<double>(scores_TE.contiguous(), k);
   return select<float>(scores_TE.to(at::kFloat).contiguous(), k);
 }

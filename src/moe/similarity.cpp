@@ -42,7 +42,7 @@ void for_each_piece(const Tensor& x_LFD, const Visit& visit) {
 }
 
 Tensor squares_of(const Tensor& x_LFD) {
-  Tensor squares_L = at::zeros({x_LFD.size(0)}, at::kDouble);
+  Tensor squares_L = at::zeros({x_LFD.size(0)}, x_LFD.options().dtype(at::kDouble));
   for_each_piece(x_LFD, [&](const Tensor& x) { squares_L += x.square().sum({1, 2}); });
   return squares_L;
 }
@@ -60,9 +60,10 @@ MatrixSums sums_of(const Tensor& x_LFD, const Tensor& whole_L, Communicator& gro
   const Tensor norms_L = squares_of(x_LFD).sqrt();
   const Tensor by_whole_L11 = inverse_or_zero(whole_L).view({L, 1, 1});
   const Tensor by_matrix_L11 = inverse_or_zero(norms_L).view({L, 1, 1});
-  Tensor means_LD = at::zeros({L, D}, at::kDouble), units_LD = at::zeros({L, D}, at::kDouble);
+  const at::TensorOptions doubles = x_LFD.options().dtype(at::kDouble);
+  Tensor means_LD = at::zeros({L, D}, doubles), units_LD = at::zeros({L, D}, doubles);
   MatrixSums sums;
-  Tensor neurons = at::zeros({1}, at::kDouble);
+  Tensor neurons = at::zeros({1}, doubles);
   for_each_piece(x_LFD, [&](const Tensor& x_LfD) {
     const Tensor length_Lf1 = x_LfD.square().sum(/*dim=*/2, /*keepdim=*/true).sqrt();
     const Tensor units_LfD = x_LfD * inverse_or_zero(length_Lf1);
@@ -104,7 +105,7 @@ ExpertSimilarity expert_similarity(const std::vector<ExpertMatrix>& matrices, Co
   if (matrices.empty()) return similarity;
   const int64_t L = matrices.front().x_LFD.size(0), E = L * group.size();
   const auto pairs = static_cast<double>(E * (E - 1));
-  Tensor whole_L = at::zeros({L}, at::kDouble);
+  Tensor whole_L = at::zeros({L}, matrices.front().x_LFD.options().dtype(at::kDouble));
   for (const ExpertMatrix& matrix : matrices) whole_L += squares_of(matrix.x_LFD);
   whole_L = whole_L.sqrt();
   double whole = 0;

@@ -327,7 +327,7 @@ TEST(DecoderTest, PaddingChangesNothingBeforeItAndIsNotCounted) {
   EXPECT_TRUE(near(sample.logits(padded).narrow(1, 0, 6), alone, 1e-5));
   for (const RouterRecord& record : sample.decoder.forward(padded).routers) {
     EXPECT_EQ(record.counts.tokens_G[0].item<double>(), 6);
-    EXPECT_EQ(record.routed_pairs, 12);
+    EXPECT_EQ(record.routed_pairs.item<int64_t>(), 12);
   }
 }
 

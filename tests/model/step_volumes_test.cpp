@@ -3,9 +3,9 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include <numeric>
-
 #include "config/load_config.h"
+#include "distributed/simulated_communicator.h"
+#include "support/counting_communicator.h"
 #include "support/mpi_main.h"
 #include "train/train_step.h"
 
@@ -13,62 +13,6 @@
 
 namespace switchyard {
 namespace {
-
-/// Bytes that this rank sends, each once, by what they are for.
-struct SentBytes {
-  int64_t rows = 0, gradients = 0, weights = 0;
-};
-
-/// Another communicator, whose bytes are counted.
-class CountingCommunicator final : public Communicator {
- public:
-  CountingCommunicator(std::unique_ptr<Communicator> inner, SentBytes& sent)
-      : Communicator(inner->rank(), inner->size(), inner->name()),
-        inner_(std::move(inner)),
-        sent_(sent) {}
-
-  void all_reduce(at::Tensor& x, ReduceOp op, const char* purpose) override {
-    if (is(purpose, "gradients of")) sent_.gradients += 2 * others(x.nbytes()) / size();
-    inner_->all_reduce(x, op, purpose);
-  }
-  void reduce_scatter(const at::Tensor& input, at::Tensor& output, const char* purpose) override {
-    sent_.gradients += others(output.nbytes());
-    inner_->reduce_scatter(input, output, purpose);
-  }
-  void reduce_scatter_uneven(const at::Tensor& input, const std::vector<int64_t>& counts,
-                             at::Tensor& output, const char* purpose) override {
-    sent_.gradients += static_cast<int64_t>(input.nbytes() - output.nbytes());
-    inner_->reduce_scatter_uneven(input, counts, output, purpose);
-  }
-  void all_gather(const at::Tensor& input, at::Tensor& output, const char* purpose) override {
-    if (is(purpose, "weights after")) sent_.weights += others(input.nbytes());
-    inner_->all_gather(input, output, purpose);
-  }
-  void broadcast(at::Tensor& x, int root, const char* purpose) override {
-    inner_->broadcast(x, root, purpose);
-  }
-  std::unique_ptr<RowsUnderWay> start_all_to_all(const at::Tensor& input, const RowBlocks& send,
-                                                 at::Tensor& output, const RowBlocks& recv,
-                                                 const char* purpose) override {
-    if (is(purpose, "dispatch of tokens") || is(purpose, "return of tokens")) {
-      const auto per_rank = static_cast<int64_t>(send.rows.size()) / size();
-      const auto own = send.rows.begin() + rank() * per_rank;
-      const int64_t leaving = send.total() - std::accumulate(own, own + per_rank, int64_t{0});
-      sent_.rows += leaving * input.size(1) * input.element_size();
-    }
-    return inner_->start_all_to_all(input, send, output, recv, purpose);
-  }
-  void barrier(const char* purpose) override { inner_->barrier(purpose); }
-
- private:
-  static bool is(const std::string& purpose, const char* start) {
-    return purpose.starts_with(start);
-  }
-  int64_t others(size_t bytes) const { return (size() - 1) * static_cast<int64_t>(bytes); }
-
-  std::unique_ptr<Communicator> inner_;
-  SentBytes& sent_;
-};
 
 RunConfig sample_config(int64_t stage) {
   RunConfig config;
@@ -136,6 +80,58 @@ TEST(StepVolumesTest, BalancedRoutingSendsWhatIsPlanned) {
     const Mesh mesh = test_runtime().make_mesh(config.parallel);
     mesh.world->all_reduce(total, ReduceOp::kSum, "bytes of the test");
     EXPECT_EQ(planned.reduction * test_runtime().world_size(), total.item<int64_t>());
+  }
+}
+
+/// A step of this rank, on the same tokens as those of all others: in a world that is there, or in
+/// one whose other ranks are not.
+struct OneStep {
+  OneStep(Mesh mesh, const RunConfig& config)
+      : session(std::move(mesh), test_runtime().record(), /*local_ranks=*/1, config) {
+    session.decoder().use_token_counts(at::ones({64}, at::kLong));
+    report = train_step(session, std::vector<MicroBatch>(2, every_token(config)));
+  }
+  Session session;
+  StepReport report;
+};
+
+Mesh simulated_mesh(const RunConfig& config, TrafficLog& log) {
+  return make_simulated_mesh(config.parallel, test_runtime().rank(), test_runtime().world_size(),
+                             /*ranks_per_host=*/1, log);
+}
+
+TEST(StepVolumesTest, ASimulatedRankSendsWhatARealOneDoes) {
+  for (const int64_t stage : {0, 1, 2}) {
+    for (const char* recompute : {"none", "layer"}) {
+      SCOPED_TRACE(std::to_string(stage) + recompute);
+      RunConfig config = sample_config(stage);
+      config.train.recompute = recompute;
+      const SentBytes sent = sent_by_a_step(config);
+      TrafficLog log;
+      const OneStep step(simulated_mesh(config, log), config);
+      EXPECT_EQ(log.bytes_for("dispatch of tokens") + log.bytes_for("return of tokens"), sent.rows);
+      EXPECT_EQ(log.bytes_for("gradients of ") + log.bytes_for("gradient of "), sent.gradients);
+      EXPECT_EQ(log.bytes_for("weights after the update"), sent.weights);
+    }
+  }
+}
+
+TEST(StepVolumesTest, ASimulatedRankComputesWhatARealOneDoesWhereAllDoTheSame) {
+  // Where no rank has experts of its own, ranks with the same tokens are all alike.
+  RunConfig config = sample_config(/*stage=*/1);
+  config.parallel.expert = 1;
+  OneStep real(test_runtime().make_mesh(config.parallel), config);
+  TrafficLog log;
+  OneStep simulated(simulated_mesh(config, log), config);
+  EXPECT_EQ(simulated.report.loss, real.report.loss);
+  for (const ParameterKind kind : {ParameterKind::kDense, ParameterKind::kExpert}) {
+    const auto own_gradients = [&](OneStep& step) {
+      const ParameterStore::Buffer& buffer = step.session.store().buffer(kind);
+      return buffer.gradients.narrow(0, buffer.shard.begin, buffer.shard.size());
+    };
+    // Sums of equal numbers, a power of two of them, are exact.
+    EXPECT_TRUE(at::equal(own_gradients(simulated), own_gradients(real)));
+    EXPECT_GT(own_gradients(real).abs().max().item<float>(), 0);
   }
 }
 

@@ -130,7 +130,7 @@ Tensor objective_of(const MoeConfig& moe, const Sample& sample, const std::vecto
     const RouterLosses losses =
         router_losses(records_of(sample, logits, part), moe, counts, sample.tokens());
     total = total.defined() ? total + losses.objective : losses.objective;
-    if (aux != nullptr) *aux += losses.aux;
+    if (aux != nullptr) *aux += losses.aux.item<double>();
   }
   return total;
 }
@@ -304,9 +304,9 @@ TEST(BalanceScopesTest, L7_TheExpertLossIsThatOfTopkAndOneAtBalance) {
   counts.lagged = uniform_counts(2, moe);
   for (const char* type : {"expert", "device"}) {
     moe.balance[0].type = type;
-    EXPECT_NEAR(
-        router_losses(records_of({}, sample_logits(at::kFloat), kWhole[0]), moe, counts, T).aux, 1,
-        1e-6);
+    EXPECT_NEAR(router_losses(records_of({}, sample_logits(at::kFloat), kWhole[0]), moe, counts, T)
+                    .aux.item<double>(),
+                1, 1e-6);
   }
 }
 
@@ -331,12 +331,12 @@ TEST(BalanceScopesTest, R8_TheThreeLossesAtBalanceAndCollapse) {
     even.chosen_TK = at::tensor({0, 1, 2, 3, 1, 0, 3, 2}, at::kLong).view({4, 2});
     even.counts = {at::full({1, E}, 2.0, at::kDouble), at::full({1, E}, 1.0, at::kDouble),
                    at::full({1}, 4.0, at::kDouble)};
-    EXPECT_NEAR(router_losses({even}, moe, {}, 4).aux, 1, 1e-6) << type;
+    EXPECT_NEAR(router_losses({even}, moe, {}, 4).aux.item<double>(), 1, 1e-6) << type;
     RouterRecord collapsed = even;
     collapsed.probs_TE = at::tensor({0.5, 0.5, 0.0, 0.0}, at::kFloat).expand({4, E});
     collapsed.chosen_TK = at::tensor({0, 1}, at::kLong).expand({4, 2});
     collapsed.counts.all_GE = at::tensor({4.0, 4.0, 0.0, 0.0}, at::kDouble).view({1, E});
-    EXPECT_NEAR(router_losses({collapsed}, moe, {}, 4).aux, 2, 1e-6) << type;
+    EXPECT_NEAR(router_losses({collapsed}, moe, {}, 4).aux.item<double>(), 2, 1e-6) << type;
   }
 }
 
@@ -347,11 +347,12 @@ TEST(BalanceScopesTest, C1_ImportanceIsOfTheGatesOrElseOfTheProbabilities) {
     return ((v_E - v_E.mean()).square().mean() / v_E.mean().square()).item<double>();
   };
   const MoeConfig moe = config_of("importance", "group");
-  EXPECT_NEAR(router_losses({records[0]}, moe, {}, T).aux, variation(records[0].importance_TE),
-              1e-6);
+  EXPECT_NEAR(router_losses({records[0]}, moe, {}, T).aux.item<double>(),
+              variation(records[0].importance_TE), 1e-6);
   records[0].importance_TE = Tensor();
-  EXPECT_NEAR(router_losses({records[0]}, moe, {}, T).aux, variation(records[0].probs_TE), 1e-6);
-  EXPECT_NEAR(router_losses({records[0]}, config_of("load", "group"), {}, T).aux,
+  EXPECT_NEAR(router_losses({records[0]}, moe, {}, T).aux.item<double>(),
+              variation(records[0].probs_TE), 1e-6);
+  EXPECT_NEAR(router_losses({records[0]}, config_of("load", "group"), {}, T).aux.item<double>(),
               variation(records[0].load_TE), 1e-6);
 }
 
@@ -361,9 +362,10 @@ TEST(BalanceScopesTest, L4_TheEntropyIsOfTheSoftmaxOfTheLogits) {
   const Tensor mean_E = record.logits_TE.to(at::kDouble).softmax(1).mean(0);
   record.probs_TE = at::full({T, E}, 0.25);
   const double expected = -at::special_entr(mean_E).sum().item<double>();
-  EXPECT_NEAR(router_losses({record}, config_of("entropy", "group"), {}, T).aux, expected, 1e-6);
+  EXPECT_NEAR(router_losses({record}, config_of("entropy", "group"), {}, T).aux.item<double>(),
+              expected, 1e-6);
   record.logits_TE = Tensor();
-  EXPECT_NEAR(router_losses({record}, config_of("entropy", "group"), {}, T).aux,
+  EXPECT_NEAR(router_losses({record}, config_of("entropy", "group"), {}, T).aux.item<double>(),
               -std::log(static_cast<double>(E)), 1e-6);
 }
 
@@ -375,13 +377,13 @@ TEST(BalanceScopesTest, R10_AnAdaptiveCoefficientReplacesTheEntrys) {
   adaptive[0].balance_coef_N = at::tensor({0.5, 0.0}, at::kFloat);
   adaptive[1].balance_coef_N = at::tensor({0.25, 2.0}, at::kFloat);
   const auto alone = [&](size_t layer, const char* type) {
-    return router_losses({plain[layer]}, config_of(type, "group"), {}, T).aux;
+    return router_losses({plain[layer]}, config_of(type, "group"), {}, T).aux.item<double>();
   };
   const RouterLosses losses = router_losses(adaptive, moe, {}, T);
   EXPECT_NEAR(losses.objective.item<double>(),
               (0.5 * alone(0, "topk") + 0.25 * alone(1, "topk") + 2 * alone(1, "importance")) / 2,
               1e-5);
-  EXPECT_NEAR(losses.aux, router_losses(plain, moe, {}, T).aux, 1e-6);
+  EXPECT_NEAR(losses.aux.item<double>(), router_losses(plain, moe, {}, T).aux.item<double>(), 1e-6);
 }
 
 TEST(BalanceScopesTest, TheRoutersOwnPenaltyJoinsTheObjectiveAlone) {
@@ -393,7 +395,8 @@ TEST(BalanceScopesTest, TheRoutersOwnPenaltyJoinsTheObjectiveAlone) {
   const RouterLosses losses = router_losses(records, moe, {}, sample.tokens());
   // Tokens 0 to 4 and 8 to 15 are valid; one of two layers has a penalty.
   EXPECT_NEAR(losses.objective.item<double>(), 0.5 * (10 + 92) / 13.0 / 2, 1e-5);
-  EXPECT_NEAR(losses.aux, router_losses({records[0], records[1]}, moe, {}, 13).aux, 1e-6);
+  EXPECT_NEAR(losses.aux.item<double>(),
+              router_losses({records[0], records[1]}, moe, {}, 13).aux.item<double>(), 1e-6);
   losses.objective.backward();
   const Tensor expected_T = sample.valid_T().to(at::kFloat) * (0.5 / 13 / 2);
   EXPECT_TRUE(near(records[1].regularizer_T.grad(), expected_T, 1e-7));
@@ -419,7 +422,7 @@ TEST(BalanceScopesTest, NoTokensGiveZeroAndCountsOfTheSameShape) {
       }
       BalanceCounts counts;
       counts.global = none;
-      EXPECT_EQ(router_losses({record, record}, moe, counts, 24).aux, 0);
+      EXPECT_EQ(router_losses({record, record}, moe, counts, 24).aux.item<double>(), 0);
     }
   }
 }
@@ -433,7 +436,7 @@ TEST(BalanceScopesTest, RefusesScopesThatALossHasNot) {
     if (type == "sequence" || has_balance_sums(moe.balance[0])) {
       EXPECT_THROW(router_losses(records, moe, counts, T), c10::Error) << type;
     } else {
-      EXPECT_GT(std::abs(router_losses(records, moe, counts, T).aux), 0) << type;
+      EXPECT_GT(std::abs(router_losses(records, moe, counts, T).aux.item<double>()), 0) << type;
     }
   }
   EXPECT_THROW(objective_of(config_of("sequence", "global"), {}, sample_logits(at::kFloat), kWhole),

@@ -162,7 +162,7 @@ TEST(DropTokensTest, C3_TheLayerCountsFirstChoicesAndDropsNobody) {
     context.mode = mode;
     const RouterRecord record = moe.layer.forward(x_TD, context).record;
     EXPECT_EQ(record.counts.first_GE[0][5].item<double>(), 24);
-    EXPECT_EQ(record.dropped_pairs, 0);
+    EXPECT_EQ(record.dropped_pairs.item<int64_t>(), 0);
     EXPECT_TRUE(
         same(at::bincount(record.experts_TK.flatten(), {}, 8), at::full({8}, 3, at::kLong)));
   }

@@ -150,8 +150,8 @@ TEST(MoeLayerTest, NoTokensGiveNoRowsAndZeroGradients) {
     TokenContext context = context_of(0, 5);
     const Pass pass = run(moe, sample_x(0), context);
     EXPECT_EQ(pass.output.y_TD.sizes(), (std::vector<int64_t>{0, 6}));
-    EXPECT_EQ(pass.output.record.routed_pairs, 0);
-    EXPECT_EQ(pass.output.record.dropped_pairs, 0);
+    EXPECT_EQ(pass.output.record.routed_pairs.item<int64_t>(), 0);
+    EXPECT_EQ(pass.output.record.dropped_pairs.item<int64_t>(), 0);
     for (const PlacedPart& placed : moe.store.parts()) {
       EXPECT_EQ(moe.store.gradient_of(placed).abs().sum().item<float>(), 0) << placed.part.name;
     }
@@ -198,8 +198,8 @@ TEST(MoeLayerTest, C3_DroppedTokensGiveExactlyZeroAndNoGradient) {
   const Pass pass = run(moe, x_TD);
   EXPECT_TRUE(same(pass.output.y_TD.narrow(0, 3, 21), at::zeros({21, 6})));
   EXPECT_TRUE(same(pass.x_gradient.narrow(0, 3, 21), at::zeros({21, 6})));
-  EXPECT_EQ(pass.output.record.dropped_pairs, 21);
-  EXPECT_EQ(pass.output.record.routed_pairs, 24);
+  EXPECT_EQ(pass.output.record.dropped_pairs.item<int64_t>(), 21);
+  EXPECT_EQ(pass.output.record.routed_pairs.item<int64_t>(), 24);
   // Counted before drops.
   EXPECT_EQ(pass.output.record.counts.first_GE[0][5].item<double>(), 24);
 
@@ -209,7 +209,8 @@ TEST(MoeLayerTest, C3_DroppedTokensGiveExactlyZeroAndNoGradient) {
     gradients.push_back(moe.store.gradient_of(placed).clone());
   }
   const Pass alone = run(moe, x_TD.narrow(0, 0, 3));
-  EXPECT_EQ(alone.output.record.dropped_pairs, 2);  // C = 1: its own group is smaller
+  EXPECT_EQ(alone.output.record.dropped_pairs.item<int64_t>(),
+            2);  // C = 1: its own group is smaller
   config.capacity.factor = std::nullopt;
   SampleMoe dropless(sample_model(), config, mesh);
   send_all_to(dropless, 5);
@@ -231,9 +232,9 @@ TEST(MoeLayerTest, C3_DropsAreTheSumOfWhatIsOverCapacity) {
   const RouterRecord record = run(moe, sample_x(60), context_of(3, 20)).output.record;
   // Groups of 20 tokens: C = 0.8 * 2 * 20 / 8 = 4.
   const double over = (record.counts.all_GE - 4).clamp_min(0).sum().item<double>();
-  EXPECT_EQ(static_cast<double>(record.dropped_pairs), over);
+  EXPECT_EQ(static_cast<double>(record.dropped_pairs.item<int64_t>()), over);
   EXPECT_GT(over, 0);
-  EXPECT_EQ(record.routed_pairs, 120);
+  EXPECT_EQ(record.routed_pairs.item<int64_t>(), 120);
 }
 
 TEST(MoeLayerTest, CapacityLargerThanTheGroupIsDropless) {
@@ -246,13 +247,13 @@ TEST(MoeLayerTest, CapacityLargerThanTheGroupIsDropless) {
   const Pass a = run(dropless, x_TD), b = run(roomy, x_TD);
   EXPECT_TRUE(same(a.output.y_TD, b.output.y_TD));
   EXPECT_TRUE(same(a.x_gradient, b.x_gradient));
-  EXPECT_EQ(b.output.record.dropped_pairs, 0);
+  EXPECT_EQ(b.output.record.dropped_pairs.item<int64_t>(), 0);
 }
 
 int64_t drops(const MoeConfig& config, const TokenContext& context) {
   const Mesh mesh = solo_mesh();
   SampleMoe moe(sample_model(), config, mesh);
-  return run(moe, sample_x(24), context).output.record.dropped_pairs;
+  return run(moe, sample_x(24), context).output.record.dropped_pairs.item<int64_t>();
 }
 
 TEST(MoeLayerTest, C3_EvaluationHasItsOwnCapacity) {
@@ -298,10 +299,10 @@ TEST(MoeLayerTest, PaddingIsNotRoutedNotCountedAndGivesZero) {
   EXPECT_TRUE(same(record.probs_TE.index({padding}), at::zeros({8, 8})));
   EXPECT_FALSE(record.kept_TK.index({padding}).any().item<bool>());
   EXPECT_EQ(record.counts.tokens_G[0].item<double>(), 16);
-  EXPECT_EQ(record.routed_pairs, 32);
+  EXPECT_EQ(record.routed_pairs.item<int64_t>(), 32);
   // It takes no slot: C = 0.5 * 2 * 24 / 8 = 3 of the others.
   const double over = (record.counts.all_GE - 3).clamp_min(0).sum().item<double>();
-  EXPECT_EQ(static_cast<double>(record.dropped_pairs), over);
+  EXPECT_EQ(static_cast<double>(record.dropped_pairs.item<int64_t>()), over);
 }
 
 TEST(MoeLayerTest, CountsAreOfTheRoutingGroups) {

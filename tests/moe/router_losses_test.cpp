@@ -79,7 +79,7 @@ TEST(RouterLossesTest, GroupScopeIsTheMeanOverGroupsAndLayers) {
     }
     const RouterLosses losses =
         router_losses(two_layers(0, 24, 3), config_of(type, "group", 0.5), {}, 24);
-    EXPECT_NEAR(losses.aux, expected, 1e-5) << type;
+    EXPECT_NEAR(losses.aux.item<double>(), expected, 1e-5) << type;
     EXPECT_NEAR(losses.objective.item<double>(), 0.5 * expected, 1e-5) << type;
   }
 }
@@ -91,8 +91,8 @@ TEST(RouterLossesTest, SumOverLayersIsLTimesTheMean) {
   moe.balance[0].layer_reduce = "sum";
   moe.z_loss.layer_reduce = "sum";
   const RouterLosses sum = router_losses(two_layers(0, 24, 3), moe, {}, 24);
-  EXPECT_NEAR(sum.aux, 2 * mean.aux, 1e-5);
-  EXPECT_NEAR(sum.z, 2 * mean.z, 1e-5);
+  EXPECT_NEAR(sum.aux.item<double>(), 2 * mean.aux.item<double>(), 1e-5);
+  EXPECT_NEAR(sum.z.item<double>(), 2 * mean.z.item<double>(), 1e-5);
   EXPECT_NEAR(sum.objective.item<double>(), 2 * mean.objective.item<double>(), 1e-5);
 }
 
@@ -114,11 +114,12 @@ TEST(RouterLossesTest, HfAveragesLayersBeforeTheProduct) {
     records.push_back(record);
   }
   // f = 1/2 each, P = 1/2, 1/2, 0, 0: E (1/4 + 1/4) = 2. Per layer it would be E.
-  EXPECT_NEAR(router_losses(records, config_of("hf", "group"), {}, 8).aux, 2, 1e-5);
+  EXPECT_NEAR(router_losses(records, config_of("hf", "group"), {}, 8).aux.item<double>(), 2, 1e-5);
   MoeConfig sum = config_of("hf", "group");
   sum.balance[0].layer_reduce = "sum";
-  EXPECT_NEAR(router_losses(records, sum, {}, 8).aux, 2, 1e-5);
-  EXPECT_NEAR(router_losses(records, config_of("topk", "group"), {}, 8).aux, E / 2.0, 1e-5);
+  EXPECT_NEAR(router_losses(records, sum, {}, 8).aux.item<double>(), 2, 1e-5);
+  EXPECT_NEAR(router_losses(records, config_of("topk", "group"), {}, 8).aux.item<double>(), E / 2.0,
+              1e-5);
 }
 
 TEST(RouterLossesTest, HfEqualsItsDefinitionOnRandomLayers) {
@@ -128,8 +129,9 @@ TEST(RouterLossesTest, HfEqualsItsDefinitionOnRandomLayers) {
     f_E += at::bincount(std::get<1>(logits_TE.topk(K, 1)).flatten(), {}, E) / 24.0 / 2;
     p_E += logits_TE.to(at::kDouble).softmax(1).mean(0) / 2;
   }
-  EXPECT_NEAR(router_losses(two_layers(0, 24, 1), config_of("hf", "group"), {}, 24).aux,
-              (E * f_E * p_E).sum().item<double>(), 1e-5);
+  EXPECT_NEAR(
+      router_losses(two_layers(0, 24, 1), config_of("hf", "group"), {}, 24).aux.item<double>(),
+      (E * f_E * p_E).sum().item<double>(), 1e-5);
 }
 
 /// Counts of the whole step: micro-batches of 6, 2 and 16 tokens.
@@ -212,7 +214,8 @@ TEST(RouterLossesTest, EachScopeReadsItsOwnCounts) {
   };
   BalanceCounts counts{counts_at(0), counts_at(1), counts_at(2)};
   const auto loss_of = [&](const std::string& scope) {
-    return router_losses(two_layers(0, 24, 1), config_of("switch", scope), counts, 24).aux;
+    return router_losses(two_layers(0, 24, 1), config_of("switch", scope), counts, 24)
+        .aux.item<double>();
   };
   // f is one-hot, so that the loss is E times the mean probability of that expert.
   const auto mean_probability = [](int64_t expert) {
@@ -231,7 +234,8 @@ TEST(RouterLossesTest, ALayerReadsItsOwnRow) {
   counts.global = {counts_LE, counts_LE, 10};
   const double p0 = sample_logits(24, "layer 0").softmax(1).select(1, 0).mean().item<double>();
   const double p1 = sample_logits(24, "layer 1").softmax(1).select(1, 3).mean().item<double>();
-  EXPECT_NEAR(router_losses(two_layers(0, 24, 1), config_of("switch", "global"), counts, 24).aux,
+  EXPECT_NEAR(router_losses(two_layers(0, 24, 1), config_of("switch", "global"), counts, 24)
+                  .aux.item<double>(),
               E * (p0 + p1) / 2, 1e-5);
 }
 
@@ -248,17 +252,21 @@ TEST(RouterLossesTest, UniformCountsGiveTheValueOfPerfectBalanceToAnyRouter) {
     const MoeConfig moe = config_of(type, "global_lagged");
     BalanceCounts counts;
     counts.lagged = uniform_counts(2, moe);
-    EXPECT_NEAR(router_losses(two_layers(0, 24, 1), moe, counts, 24).aux, value, 1e-5) << type;
+    EXPECT_NEAR(router_losses(two_layers(0, 24, 1), moe, counts, 24).aux.item<double>(), value,
+                1e-5)
+        << type;
   }
 }
 
 TEST(RouterLossesTest, SeveralBalanceLossesAddUp) {
   MoeConfig both = config_of("switch", "group", 0.5);
   both.balance.push_back({"topk", 2.0, "group", "sum"});
-  const double a = router_losses(two_layers(0, 24, 3), config_of("switch", "group"), {}, 24).aux;
-  const double b = router_losses(two_layers(0, 24, 3), config_of("topk", "group"), {}, 24).aux;
+  const double a =
+      router_losses(two_layers(0, 24, 3), config_of("switch", "group"), {}, 24).aux.item<double>();
+  const double b =
+      router_losses(two_layers(0, 24, 3), config_of("topk", "group"), {}, 24).aux.item<double>();
   const RouterLosses losses = router_losses(two_layers(0, 24, 3), both, {}, 24);
-  EXPECT_NEAR(losses.aux, a + 2 * b, 1e-5);
+  EXPECT_NEAR(losses.aux.item<double>(), a + 2 * b, 1e-5);
   EXPECT_NEAR(losses.objective.item<double>(), 0.5 * a + 2.0 * 2 * b, 1e-5);
 }
 
@@ -269,7 +277,7 @@ TEST(RouterLossesTest, TheZLossIsTheMeanOverTokensAndLayers) {
       {record_of(at::zeros({6, E}), 1), record_of(at::zeros({6, E}) + 1, 1)}, moe, {}, 6);
   const double ln_e = std::log(static_cast<double>(E));
   const double expected = (ln_e * ln_e + (ln_e + 1) * (ln_e + 1)) / 2;
-  EXPECT_NEAR(losses.z, expected, 1e-5);
+  EXPECT_NEAR(losses.z.item<double>(), expected, 1e-5);
   EXPECT_NEAR(losses.objective.item<double>(), 0.001 * expected, 1e-8);
 }
 
@@ -282,8 +290,8 @@ TEST(RouterLossesTest, PaddingIsNeitherCountedNorDividedBy) {
   const RouterLosses padded = router_losses({record_of(logits_TE, 1, valid_T)}, moe, {}, 7);
   const RouterLosses alone =
       router_losses({record_of(logits_TE.index_select(0, index), 1)}, moe, {}, 7);
-  EXPECT_NEAR(padded.aux, alone.aux, 1e-5);
-  EXPECT_NEAR(padded.z, alone.z, 1e-5);
+  EXPECT_NEAR(padded.aux.item<double>(), alone.aux.item<double>(), 1e-5);
+  EXPECT_NEAR(padded.z.item<double>(), alone.z.item<double>(), 1e-5);
 }
 
 TEST(RouterLossesTest, NoLayersAndNoTokensGiveZero) {

@@ -105,12 +105,14 @@ void expect_equal_to_one_process(const ModelConfig& model, const MoeConfig& conf
       EXPECT_TRUE(near(pass.x_gradient_TD, expected.x_gradient_TD.narrow(0, begin, count), 1e-5));
       EXPECT_TRUE(same(pass.record.experts_TK, expected.record.experts_TK.narrow(0, begin, count)));
       EXPECT_TRUE(same(pass.record.kept_TK, expected.record.kept_TK.narrow(0, begin, count)));
-      Tensor sums =
-          at::tensor({pass.objective, static_cast<double>(pass.record.dropped_pairs)}, at::kDouble);
+      Tensor sums = at::tensor(
+          {pass.objective, static_cast<double>(pass.record.dropped_pairs.item<int64_t>())},
+          at::kDouble);
       mesh.world->all_reduce(sums, ReduceOp::kSum, "sums of the test");
       EXPECT_NEAR(sums[0].item<double>(), expected.objective,
                   1e-5 * std::max(1.0, std::abs(expected.objective)));
-      EXPECT_EQ(sums[1].item<double>(), static_cast<double>(expected.record.dropped_pairs));
+      EXPECT_EQ(sums[1].item<double>(),
+                static_cast<double>(expected.record.dropped_pairs.item<int64_t>()));
       for (const PlacedPart& placed : moe.store.parts()) {
         const std::string& name = placed.part.name;
         EXPECT_TRUE(near(reduced_gradient(moe, placed, mesh), whole.gradient(name), 1e-5)) << name;

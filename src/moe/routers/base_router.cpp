@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "moe/on_host.h"
 #include "moe/routers/balanced_assignment.h"
 #include "moe/routers/group_choice.h"
 #include "moe/routers/require_top_1.h"
@@ -31,16 +32,23 @@ Routing BaseRouter::route(const Tensor& x_TD, const RouterTensors& tensors,
   routing.probs_TE = routing.logits_TE.softmax(/*dim=*/1);
 
   const Tensor scores_TE = routing.logits_TE.detach();
-  routing.experts_TK = select_top_k(scores_TE, 1);
-  if (context.mode == Mode::kTrain) {
-    for (const Tensor& ids_N : tokens_of_groups(x_TD.size(0), context)) {
-      const Tensor expert_N = balanced_assignment(scores_TE.index_select(0, ids_N), epsilon_);
-      routing.experts_TK.index_copy_(0, ids_N, expert_N.unsqueeze(1));
-    }
-  }
+  routing.experts_TK =
+      context.mode == Mode::kTrain
+          ? decided_on_host(scores_TE,
+                            [&](const Tensor& scores) { return assigned(scores, context); })
+          : select_top_k(scores_TE, 1);
   routing.weights_TK = routing.logits_TE.gather(/*dim=*/1, routing.experts_TK).sigmoid();
-  routing.kept_TK = at::ones(routing.experts_TK.sizes(), at::kBool);
+  routing.kept_TK = all_kept(routing.experts_TK);
   return routing;
+}
+
+Tensor BaseRouter::assigned(const Tensor& scores_TE, const TokenContext& context) const {
+  Tensor experts_TK = select_top_k(scores_TE, 1);
+  for (const Tensor& ids_N : tokens_of_groups(scores_TE.size(0), context)) {
+    const Tensor expert_N = balanced_assignment(scores_TE.index_select(0, ids_N), epsilon_);
+    experts_TK.index_copy_(0, ids_N, expert_N.unsqueeze(1));
+  }
+  return experts_TK;
 }
 
 }  // namespace switchyard

@@ -31,6 +31,9 @@ class BaseRouter final : public Router {
                 const TokenContext& context) const override;
 
  private:
+  /// Experts (T, 1) in training, by the scores (T, E), on the host.
+  at::Tensor assigned(const at::Tensor& scores_TE, const TokenContext& context) const;
+
   double epsilon_;
   RouterPlace place_;
 };

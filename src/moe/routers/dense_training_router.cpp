@@ -23,7 +23,7 @@ Routing DenseTrainingRouter::route(const at::Tensor& x_TD, const RouterTensors& 
                                     inference == "top_k" ? place_.top_k : place_.num_experts);
   routing.weights_TK = routing.probs_TE.gather(/*dim=*/1, routing.experts_TK);
   routing.kept_TK = inference == "threshold" ? routing.weights_TK.detach() > config_.threshold
-                                             : at::ones(routing.experts_TK.sizes(), at::kBool);
+                                             : all_kept(routing.experts_TK);
   return routing;
 }
 

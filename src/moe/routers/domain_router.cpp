@@ -23,11 +23,11 @@ Routing DomainRouter::route(const Tensor& /*x_TD*/, const RouterTensors& /*tenso
 
 Tensor known_domains(const TokenContext& context, int64_t limit) {
   const int64_t T = context.tokens_T.size(0);
-  if (T == 0) return at::empty({0}, at::kLong);
+  if (T == 0) return context.tokens_T;
   TORCH_CHECK(context.domains_T.defined() && context.domains_T.size(0) == T,
               "the router chooses by domain, and these tokens have none");
-  const auto low = context.domains_T.min().item<int64_t>(),
-             high = context.domains_T.max().item<int64_t>();
+  const Tensor range = at::stack({context.domains_T.min(), context.domains_T.max()}).cpu();
+  const auto low = range[0].item<int64_t>(), high = range[1].item<int64_t>();
   TORCH_CHECK(low >= 0 && high < limit, "domains from ", low, " to ", high,
               " and a router that knows ", limit);
   return context.domains_T;

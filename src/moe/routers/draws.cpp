@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 
 #include "base/random.h"
+#include "ops/host_copy.h"
 
 namespace switchyard {
 namespace {
@@ -22,7 +23,7 @@ at::Tensor draw_each(int64_t tokens, int64_t per_token, const TokenContext& cont
       }
     }
   });
-  return out_TN;
+  return copy_to_device(out_TN, context.device);
 }
 
 }  // namespace

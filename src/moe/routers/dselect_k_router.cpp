@@ -66,7 +66,7 @@ Routing DSelectKRouter::route(const Tensor& x_TD, const RouterTensors& tensors,
 Tensor DSelectKRouter::select(const Tensor& z_TLM) const {
   const Tensor one_TLM = smooth_step(z_TLM, config_.dselect_k.gamma),
                zero_TLM = smooth_step(-z_TLM, config_.dselect_k.gamma);
-  const Tensor expert_E = at::arange(place_.num_experts, at::kLong);
+  const Tensor expert_E = at::arange(place_.num_experts, z_TLM.options().dtype(at::kLong));
   Tensor r_TLE;
   for (int64_t j = 0; j < bits_; ++j) {
     const Tensor bit_E = expert_E.bitwise_right_shift(bits_ - 1 - j).bitwise_and(1).to(at::kBool);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "moe/on_host.h"
 #include "moe/routers/capped_choice.h"
 #include "moe/routers/group_choice.h"
 
@@ -28,17 +29,24 @@ Routing ExpertChoiceRouter::route(const Tensor& x_TD, const RouterTensors& tenso
   routing.probs_TE = routing.logits_TE.softmax(/*dim=*/1);
 
   const Tensor scores_TE = routing.probs_TE.detach();
-  Tensor chosen_TE = at::zeros(scores_TE.sizes(), at::kBool);
-  for (const Tensor& ids_N : tokens_of_groups(x_TD.size(0), context)) {
-    const int64_t capacity = tokens_per_expert(ids_N.numel(), factor_, place_.num_experts);
-    const Tensor scores_NE = scores_TE.index_select(0, ids_N);
-    chosen_TE.index_copy_(0, ids_N, capped_choice(scores_NE, capacity, per_token_));
-  }
+  const Tensor chosen_TE = decided_on_host(
+      scores_TE, [&](const Tensor& scores) { return choices_of_experts(scores, context); });
   const Places places = place_choices(chosen_TE, scores_TE, per_token_);
   routing.experts_TK = places.experts_TK;
   routing.kept_TK = places.kept_TK;
   routing.weights_TK = routing.probs_TE.gather(/*dim=*/1, routing.experts_TK);
   return routing;
+}
+
+Tensor ExpertChoiceRouter::choices_of_experts(const Tensor& scores_TE,
+                                              const TokenContext& context) const {
+  Tensor chosen_TE = at::zeros(scores_TE.sizes(), at::kBool);
+  for (const Tensor& ids_N : tokens_of_groups(scores_TE.size(0), context)) {
+    const int64_t capacity = tokens_per_expert(ids_N.numel(), factor_, place_.num_experts);
+    const Tensor scores_NE = scores_TE.index_select(0, ids_N);
+    chosen_TE.index_copy_(0, ids_N, capped_choice(scores_NE, capacity, per_token_));
+  }
+  return chosen_TE;
 }
 
 }  // namespace switchyard

@@ -29,6 +29,9 @@ class ExpertChoiceRouter final : public Router {
                 const TokenContext& context) const override;
 
  private:
+  /// Which tokens the experts take: (T, E) bool, on the host.
+  at::Tensor choices_of_experts(const at::Tensor& scores_TE, const TokenContext& context) const;
+
   double factor_;
   int64_t per_token_;  // E: no cap
   RouterPlace place_;

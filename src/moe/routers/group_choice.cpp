@@ -12,16 +12,16 @@ namespace switchyard {
 
 using at::Tensor;
 
-std::vector<Tensor> tokens_of_groups(int64_t tokens, const TokenContext& context) {
+std::vector<Tensor> tokens_of_groups(int64_t tokens, const TokenContext& context,
+                                     c10::Device device) {
   const int64_t group = context.tokens_per_group;
   TORCH_CHECK(tokens == 0 || (group > 0 && tokens % group == 0), "routing groups of ", group,
               " tokens do not fit ", tokens, " tokens");
+  const Tensor valid_T = context.valid_T.defined() ? context.valid_T.to(device) : Tensor();
   std::vector<Tensor> ids;
   for (int64_t begin = 0; begin < tokens; begin += group) {
-    Tensor ids_N = at::arange(begin, begin + group, at::kLong);
-    if (context.valid_T.defined()) {
-      ids_N = ids_N.masked_select(context.valid_T.narrow(0, begin, group));
-    }
+    Tensor ids_N = at::arange(begin, begin + group, at::TensorOptions(device).dtype(at::kLong));
+    if (valid_T.defined()) ids_N = ids_N.masked_select(valid_T.narrow(0, begin, group));
     if (ids_N.numel() > 0) ids.push_back(ids_N);
   }
   return ids;

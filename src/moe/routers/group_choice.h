@@ -12,9 +12,10 @@ namespace switchyard {
 // What routers share that decide over a whole routing group at once. T tokens, E
 // experts, K places per token, N tokens of a group that are not padding.
 
-/// Ids (N) int64 of the tokens that are routed together, ascending: one tensor for
+/// Ids (N) int64 of the tokens that are routed together, ascending, on `device`: one tensor for
 /// each routing group with a token that is not padding, in order.
-std::vector<at::Tensor> tokens_of_groups(int64_t tokens, const TokenContext& context);
+std::vector<at::Tensor> tokens_of_groups(int64_t tokens, const TokenContext& context,
+                                         c10::Device device = at::kCPU);
 
 /// ceil(N * factor / E), at least 1 and at most N; a factor is a decimal, so 0.56 *
 /// 100 / 8 is 7.

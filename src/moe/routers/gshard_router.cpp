@@ -36,7 +36,7 @@ Routing GShardRouter::route(const Tensor& x_TD, const RouterTensors& tensors,
                          routing.weights_TK.sum(/*dim=*/1, /*keepdim=*/true).clamp_min(kSmallest);
   }
   routing.normalize_after_drop = !before_drop;
-  routing.kept_TK = at::ones(routing.experts_TK.sizes(), at::kBool);
+  routing.kept_TK = all_kept(routing.experts_TK);
   routing.kept_TK.select(1, 1).copy_(
       keep_second(routing.weights_TK.detach().select(1, 1), context));
   return routing;
@@ -59,12 +59,12 @@ Tensor GShardRouter::choose_second(const Tensor& logits_TE, const Tensor& first_
 
 Tensor GShardRouter::keep_second(const Tensor& gate2_T, const TokenContext& context) const {
   const std::string& policy = config_.second_expert_policy;
-  if (policy == "none") return at::zeros(gate2_T.sizes(), at::kBool);
+  if (policy == "none") return at::zeros(gate2_T.sizes(), gate2_T.options().dtype(at::kBool));
   if (policy == "threshold") return gate2_T > config_.second_threshold;
   if (policy == "random" && context.mode == Mode::kTrain) {
     return 2 * gate2_T > uniform_draws(gate2_T.size(0), 1, draws_name(), context).squeeze(1);
   }
-  return at::ones(gate2_T.sizes(), at::kBool);
+  return at::ones(gate2_T.sizes(), gate2_T.options().dtype(at::kBool));
 }
 
 }  // namespace switchyard

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/random.h"
+#include "moe/on_host.h"
 #include "moe/routers/fixed_choice.h"
 
 // T tokens, P parts (one expert of each per token), V vocabulary, N slots.
@@ -21,6 +22,21 @@ namespace {
 
 constexpr uint64_t kTableKey = 0x5377697463685961;  // of the tables of all runs
 constexpr int64_t kHashedSlots = 16384;
+
+/// Slots (T) of (token before, token): before_and_token_2T (2, T) int64.
+Tensor bigram_slots(const Tensor& before_and_token_2T) {
+  const int64_t T = before_and_token_2T.size(1);
+  const RandomStream stream(kTableKey, "hash_bigram");
+  Tensor slots_T = at::empty({T}, at::kLong);
+  int64_t* slots = slots_T.data_ptr<int64_t>();
+  const int64_t *before = before_and_token_2T.data_ptr<int64_t>(), *token = before + T;
+  for (int64_t t = 0; t < T; ++t) {
+    const uint32_t bits =
+        stream.block(static_cast<uint64_t>(before[t] + 1), static_cast<uint64_t>(token[t]))[0];
+    slots[t] = static_cast<int64_t>(bits) % kHashedSlots;
+  }
+  return slots_T;
+}
 
 }  // namespace
 
@@ -68,22 +84,13 @@ Tensor HashRouter::slots(const TokenContext& context) const {
   if (method == "random" || method == "balanced") return context.tokens_T;
   const int64_t T = context.tokens_T.size(0), S = context.tokens_per_sequence;
   if (method == "position") {
-    const Tensor within_T = at::arange(T, at::kLong).remainder(std::max<int64_t>(S, 1));
+    const Tensor within_T =
+        at::arange(T, context.tokens_T.options()).remainder(std::max<int64_t>(S, 1));
     return (within_T + context.first_position).remainder(kHashedSlots);
   }
   TORCH_CHECK(context.previous_T.defined(), "hash router: the tokens before are not known");
   if (method == "previous") return context.previous_T + 1;
-  const RandomStream stream(kTableKey, "hash_bigram");
-  Tensor slots_T = at::empty({T}, at::kLong);
-  int64_t* slots = slots_T.data_ptr<int64_t>();
-  const Tensor before_T = context.previous_T.contiguous(), tokens_T = context.tokens_T.contiguous();
-  const int64_t *before = before_T.data_ptr<int64_t>(), *token = tokens_T.data_ptr<int64_t>();
-  for (int64_t t = 0; t < T; ++t) {
-    const uint32_t bits =
-        stream.block(static_cast<uint64_t>(before[t] + 1), static_cast<uint64_t>(token[t]))[0];
-    slots[t] = static_cast<int64_t>(bits) % kHashedSlots;
-  }
-  return slots_T;
+  return decided_on_host(at::stack({context.previous_T, context.tokens_T}), bigram_slots);
 }
 
 std::vector<int64_t> HashRouter::by_frequency(const Tensor& counts_V, int64_t part) const {
@@ -108,7 +115,8 @@ void HashRouter::use_token_counts(const Tensor& counts_V, std::vector<Tensor>& s
               " for a vocabulary of ", V);
   const Tensor all_V = counts_V.contiguous();
   const int64_t* counts = all_V.data_ptr<int64_t>();
-  float* table = state[0].data_ptr<float>();
+  Tensor table_PN = state[0].cpu();
+  float* table = table_PN.data_ptr<float>();
   for (int64_t p = 0; p < config_.parts; ++p) {
     std::set<std::tuple<int64_t, int64_t, int64_t>> buckets;  // load, ids, expert
     for (int64_t b = 0; b < block; ++b) buckets.emplace(0, 0, p * block + b);
@@ -119,6 +127,7 @@ void HashRouter::use_token_counts(const Tensor& counts_V, std::vector<Tensor>& s
       table[p * V + v] = static_cast<float>(expert);
     }
   }
+  state[0].copy_(table_PN);
 }
 
 }  // namespace switchyard

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "base/random.h"
+#include "ops/host_copy.h"
 
 namespace switchyard {
 
@@ -22,7 +23,8 @@ at::Tensor hide_experts(const at::Tensor& choice_TE, double rate, int64_t layer,
     const int64_t first = order[g * group / context.tokens_per_sequence];
     for (int64_t e = 0; e < E; ++e) hidden[g * E + e] = stream.uniform(e, first) < rate;
   }
-  return choice_TE.masked_fill(hidden_GE.repeat_interleave(group, /*dim=*/0),
+  const at::Tensor there_GE = copy_to_device(hidden_GE, choice_TE.device());
+  return choice_TE.masked_fill(there_GE.repeat_interleave(group, /*dim=*/0),
                                -std::numeric_limits<double>::infinity());
 }
 

@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 
 #include "base/random.h"
+#include "ops/host_copy.h"
 
 namespace switchyard {
 
@@ -22,7 +23,7 @@ at::Tensor jitter(const at::Tensor& x_TD, double eps, int64_t layer, const Token
       }
     }
   });
-  return x_TD * factor_TD;
+  return x_TD * copy_to_device(factor_TD, x_TD.device());
 }
 
 }  // namespace switchyard

@@ -80,7 +80,7 @@ Routing NoisyTopKRouter::route(const Tensor& x_TD, const RouterTensors& tensors,
   const Tensor input_TD = jitter(to_router_dtype(x_TD), config_.jitter_eps, place_.layer, context);
   Routing routing =
       groups_ == 1 ? flat(input_TD, tensors, context) : hierarchical(input_TD, tensors, context);
-  routing.kept_TK = at::ones(routing.experts_TK.sizes(), at::kBool);
+  routing.kept_TK = all_kept(routing.experts_TK);
   return routing;
 }
 

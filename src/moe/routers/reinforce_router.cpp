@@ -36,7 +36,7 @@ Routing ReinforceRouter::route(const Tensor& x_TD, const RouterTensors& tensors,
   const Tensor policy_TE = routing.probs_TE.detach();
   routing.experts_TK = train ? sample(policy_TE, context) : select_top_k(policy_TE, 1);
   routing.weights_TK = at::ones(routing.experts_TK.sizes(), routing.logits_TE.options());
-  routing.kept_TK = at::ones(routing.experts_TK.sizes(), at::kBool);
+  routing.kept_TK = all_kept(routing.experts_TK);
   if (train) {
     routing.log_policy_T =
         routing.logits_TE.log_softmax(/*dim=*/1).gather(1, routing.experts_TK).squeeze(1);
@@ -49,16 +49,8 @@ Tensor ReinforceRouter::sample(const Tensor& probs_TE, const TokenContext& conte
   const int64_t T = probs_TE.size(0), E = probs_TE.size(1);
   const Tensor u_T1 = uniform_draws(T, 1, "reinforce/" + std::to_string(place_.layer), context);
   const Tensor sums_TE = probs_TE.to(at::kDouble).cumsum(/*dim=*/1).contiguous();
-  const double* sums = sums_TE.data_ptr<double>();
-  const float* u = u_T1.data_ptr<float>();
-  Tensor experts_TK = at::empty({T, 1}, at::kLong);
-  int64_t* experts = experts_TK.data_ptr<int64_t>();
-  for (int64_t t = 0; t < T; ++t) {
-    const double* row = sums + t * E;
-    const double mass = static_cast<double>(u[t]) * row[E - 1];
-    experts[t] = std::min<int64_t>(std::upper_bound(row, row + E, mass) - row, E - 1);
-  }
-  return experts_TK;
+  const Tensor mass_T1 = u_T1.to(at::kDouble) * sums_TE.narrow(/*dim=*/1, E - 1, 1);
+  return at::searchsorted(sums_TE, mass_T1, /*out_int32=*/false, /*right=*/true).clamp_max(E - 1);
 }
 
 void ReinforceRouter::update_state(std::vector<Tensor>& state, const RouterStep& step) const {

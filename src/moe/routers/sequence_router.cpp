@@ -36,7 +36,7 @@ Routing SequenceRouter::route(const Tensor& /*x_TD*/, const RouterTensors& tenso
   routing.probs_TE = routing.logits_TE.softmax(/*dim=*/1);
   routing.experts_TK = select_top_k(routing.probs_TE.detach(), 1);
   routing.weights_TK = routing.probs_TE.gather(/*dim=*/1, routing.experts_TK);
-  routing.kept_TK = at::ones(routing.experts_TK.sizes(), at::kBool);
+  routing.kept_TK = all_kept(routing.experts_TK);
   routing.shared_T = 1 - routing.weights_TK.squeeze(1);
   return routing;
 }

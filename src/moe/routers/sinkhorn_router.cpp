@@ -26,14 +26,14 @@ Routing SinkhornRouter::route(const Tensor& x_TD, const RouterTensors& tensors,
   Tensor choice_TE = routing.logits_TE.detach();
   if (context.mode == Mode::kTrain) {
     choice_TE = choice_TE.clone();
-    for (const Tensor& ids_N : tokens_of_groups(x_TD.size(0), context)) {
+    for (const Tensor& ids_N : tokens_of_groups(x_TD.size(0), context, x_TD.device())) {
       const Tensor logits_NE = choice_TE.index_select(0, ids_N);
       choice_TE.index_copy_(0, ids_N, sinkhorn_plan(logits_NE, iterations_));
     }
   }
   routing.experts_TK = select_top_k(choice_TE, place_.top_k);
   routing.weights_TK = routing.probs_TE.gather(/*dim=*/1, routing.experts_TK);
-  routing.kept_TK = at::ones(routing.experts_TK.sizes(), at::kBool);
+  routing.kept_TK = all_kept(routing.experts_TK);
   return routing;
 }
 

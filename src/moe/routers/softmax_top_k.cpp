@@ -17,7 +17,7 @@ Routing softmax_top_k(const at::Tensor& logits_TE, const RouterConfig& router, i
         routing.weights_TK / (routing.weights_TK.sum(/*dim=*/1, /*keepdim=*/true) + 1e-20);
   }
   if (router.scaling_factor != 1.0) routing.weights_TK = routing.weights_TK * router.scaling_factor;
-  routing.kept_TK = at::ones(routing.experts_TK.sizes(), at::kBool);
+  routing.kept_TK = all_kept(routing.experts_TK);
   return routing;
 }
 

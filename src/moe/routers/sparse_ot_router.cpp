@@ -38,7 +38,7 @@ Tensor SparseOtRouter::plan(const Tensor& probs_TE, const TokenContext& context)
                            by_token ? TransportLimit::kToken : TransportLimit::kExpert,
                            place_.top_k};
   Tensor plan_TE = at::zeros_like(probs_TE);
-  for (const Tensor& ids_N : tokens_of_groups(probs_TE.size(0), context)) {
+  for (const Tensor& ids_N : tokens_of_groups(probs_TE.size(0), context, probs_TE.device())) {
     if (!by_token) {
       options.nonzeros =
           tokens_per_expert(ids_N.numel(), static_cast<double>(place_.top_k), place_.num_experts);

@@ -27,7 +27,7 @@ Tensor plan_at(const Problem& problem, const Tensor& potential_N, const Transpor
 
 Tensor potentials(const Problem& problem, const TransportOptions& options) {
   const at::NoGradGuard no_grad;
-  Tensor potential_N = at::zeros({problem.similarity_RN.size(1)}, at::kDouble);
+  Tensor potential_N = at::zeros({problem.similarity_RN.size(1)}, problem.similarity_RN.options());
   Tensor mean_N = at::zeros_like(potential_N), square_N = at::zeros_like(potential_N);
   for (int64_t step = 1; step <= options.iterations; ++step) {
     const Tensor gradient_N =
@@ -51,7 +51,8 @@ Tensor sparse_simplex(const Tensor& x_RN, int64_t k) {
   const Tensor sorted_Rk = sorted_RN.narrow(1, 0, k), ids_Rk = ids_RN.narrow(1, 0, k);
   const Tensor rank_k = at::arange(1, k + 1, x_RN.options().requires_grad(false));
   const Tensor inside_Rk = sorted_Rk * rank_k + 1 - sorted_Rk.cumsum(/*dim=*/1) > 0;
-  const Tensor support_RN = at::zeros(x_RN.sizes(), at::kBool).scatter_(1, ids_Rk, inside_Rk);
+  const Tensor support_RN =
+      at::zeros(x_RN.sizes(), x_RN.options().dtype(at::kBool)).scatter_(1, ids_Rk, inside_Rk);
   const Tensor size_R1 = inside_Rk.sum(/*dim=*/1, /*keepdim=*/true);
   const Tensor zero = at::zeros({}, x_RN.options().requires_grad(false));
   const Tensor sum_R1 = at::where(support_RN, x_RN, zero).sum(/*dim=*/1, /*keepdim=*/true);

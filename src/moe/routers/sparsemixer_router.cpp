@@ -44,7 +44,8 @@ Routing SparseMixerRouter::route(const Tensor& x_TD, const RouterTensors& tensor
   routing.logits_TE = gate_logits(input_TD, tensors.weights[0]);
   routing.probs_TE = routing.logits_TE.softmax(/*dim=*/1);
 
-  Tensor taken_TE = at::zeros(routing.logits_TE.sizes(), at::kBool);
+  Tensor taken_TE =
+      at::zeros(routing.logits_TE.sizes(), at::TensorOptions(x_TD.device()).dtype(at::kBool));
   std::vector<Tensor> experts, weights, scales;
   for (int64_t k = 0; k < place_.top_k; ++k) {
     const Choice choice = choose(routing.logits_TE, taken_TE, k, context);
@@ -55,7 +56,7 @@ Routing SparseMixerRouter::route(const Tensor& x_TD, const RouterTensors& tensor
   }
   routing.experts_TK = at::cat(experts, /*dim=*/1);
   routing.weights_TK = at::cat(weights, /*dim=*/1);
-  routing.kept_TK = at::ones(routing.experts_TK.sizes(), at::kBool);
+  routing.kept_TK = all_kept(routing.experts_TK);
   if (context.mode != Mode::kTrain) return routing;
   const Tensor scale_TK = at::cat(scales, /*dim=*/1);
   if (config_.sparsemixer.expert_gradient == "algorithm1") {

@@ -79,7 +79,8 @@ Tensor TopKRouter::limit_to_groups(const Tensor& choice_TE) const {
                               ? grouped_TNM.amax(/*dim=*/2)
                               : std::get<0>(grouped_TNM.topk(2, /*dim=*/2)).sum(/*dim=*/2);
   const Tensor chosen_groups = select_top_k(score_TN, config_.topk_group);
-  const Tensor allowed_TN = at::zeros({T, N}, at::kBool).scatter_(1, chosen_groups, true);
+  const Tensor allowed_TN =
+      at::zeros({T, N}, choice_TE.options().dtype(at::kBool)).scatter_(1, chosen_groups, true);
   return at::where(allowed_TN.unsqueeze(2), grouped_TNM, -std::numeric_limits<float>::infinity())
       .view_as(choice_TE);
 }
@@ -97,7 +98,10 @@ void TopKRouter::choose(const Tensor& choice_TE, Routing& routing) const {
 
 Tensor TopKRouter::weights_of(const Tensor& scores_TE, const Routing& routing) const {
   Tensor weights_TK = scores_TE.gather(/*dim=*/1, routing.experts_TK);
-  if (config_.expert_dropout > 0) weights_TK = at::where(routing.kept_TK, weights_TK, 0.0);
+  if (config_.expert_dropout >
+      0) {  // capacity will change kept_TK, and the gradient needs this one
+    weights_TK = at::where(routing.kept_TK.clone(), weights_TK, 0.0);
+  }
   if (config_.normalize) {
     weights_TK = weights_TK / (weights_TK.sum(/*dim=*/1, /*keepdim=*/true) + 1e-20);
   }
@@ -125,7 +129,7 @@ void TopKRouter::update_state(std::vector<Tensor>& state, const RouterStep& step
 }
 
 void update_selection_bias(Tensor& bias_E, const Tensor& counts_E, double rate) {
-  bias_E.add_((counts_E.mean() - counts_E).sign().to(at::kFloat), rate);
+  bias_E.add_((counts_E.mean() - counts_E).sign().to(bias_E.options()), rate);
 }
 
 }  // namespace switchyard

@@ -146,12 +146,12 @@ TEST(DenseTrainingRouterTest, P6_CapacityAndBalanceCountAllExperts) {
   SampleMoe moe(sample_model(), config, mesh);
   const MoeOutput output =
       moe.layer.forward(normal_tensor({24, 6}, "x", at::kFloat), context_of(2, 12));
-  EXPECT_EQ(output.record.routed_pairs, 24 * 8);
-  EXPECT_EQ(output.record.dropped_pairs, 0);
+  EXPECT_EQ(output.record.routed_pairs.item<int64_t>(), 24 * 8);
+  EXPECT_EQ(output.record.dropped_pairs.item<int64_t>(), 0);
   const auto balance = [&](const char* type) {
     config.balance = {BalanceConfig{}};
     config.balance[0].type = type;
-    return router_losses({output.record}, config, {}, /*step_tokens=*/24).aux;
+    return router_losses({output.record}, config, {}, /*step_tokens=*/24).aux.item<double>();
   };
   EXPECT_NEAR(balance("topk"), 1, 1e-5);  // perfectly even, as it is
   EXPECT_GT(balance("switch"), 1.01);     // first choices still tell

@@ -211,7 +211,7 @@ TEST(DSelectKRouterTest, R5_IsDenseAtTheStart) {
     const MoeOutput output = moe.layer.forward(x_TD, context_of(5, 10));
     EXPECT_EQ(output.record.kept_TK.sizes(), (std::vector<int64_t>{50, E}));
     EXPECT_TRUE(output.record.kept_TK.all().item<bool>());
-    EXPECT_EQ(output.record.routed_pairs, 50 * E);
+    EXPECT_EQ(output.record.routed_pairs.item<int64_t>(), 50 * E);
     // A bit is nearly a half: an eighth of the weight each.
     EXPECT_TRUE(near(output.record.weights_TK, at::full({50, E}, 0.125), 0.05));
     // z within its bounds: the bias +-gamma / 100, the weight +-gamma / (100 sqrt(D)).

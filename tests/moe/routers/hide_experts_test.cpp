@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "moe/routers/topk_router.h"
@@ -100,6 +101,22 @@ TEST(HideExpertsTest, L4_TheGradientIsThatOfTheChosenScores) {
 
 TEST(HideExpertsTest, NoTokens) {
   EXPECT_EQ(hidden(context_of(0, 5), 0, 0.5).sizes(), (std::vector<int64_t>{0, kE}));
+}
+
+// Capacity writes into kept_TK once the router has returned.
+TEST(HideExpertsTest, WhatIsDroppedLaterDoesNotChangeTheGradientOfTheWeights) {
+  RouterConfig config;
+  config.expert_dropout = 0.3;
+  const auto gradient = [&](bool drop) {
+    const Tensor logits_TE = normal_tensor({40, kE}, "logits", at::kFloat).set_requires_grad(true);
+    const Routing routing = TopKRouter(config, place_of(kE, kE, 2))
+                                .route(logits_TE, {{at::eye(kE)}, {}}, context_of(4, 10));
+    if (drop) std::fill_n(routing.kept_TK.data_ptr<bool>(), routing.kept_TK.numel(), false);
+    (routing.weights_TK * normal_tensor({40, 2}, "upstream", at::kFloat)).sum().backward();
+    return logits_TE.grad();
+  };
+  EXPECT_GT(gradient(false).abs().max().item<double>(), 1e-3);
+  EXPECT_TRUE(same(gradient(true), gradient(false)));
 }
 
 }  // namespace
