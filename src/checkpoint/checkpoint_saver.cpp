@@ -63,7 +63,15 @@ std::vector<OwnedSlice> CheckpointSaver::copied(const std::vector<OwnedSlice>& s
   std::byte* at = staging_.get();
   for (OwnedSlice& copy : copies) {
     const uint64_t bytes = slice_bytes(copy);
-    copy_with_all_threads(at, copy.data, bytes);
+    if (copy.pieces) {
+      copy.pieces([to = at](const void* data, uint64_t count) mutable {
+        copy_with_all_threads(to, data, count);
+        to += count;
+      });
+      copy.pieces = nullptr;
+    } else {
+      copy_with_all_threads(at, copy.data, bytes);
+    }
     copy.data = at;
     at += aligned(bytes);
   }

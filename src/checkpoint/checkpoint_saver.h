@@ -45,7 +45,8 @@ class CheckpointSaver {
   /// Saves and waits, without a copy. None may be under way. Collective.
   SaveReport save(CheckpointInfo info, const std::vector<OwnedSlice>& slices);
 
-  /// Copies the slices and returns. None may be under way. Collective.
+  /// Copies the slices, those of a device piece by piece, and returns. None may be under way.
+  /// Collective.
   void start(CheckpointInfo info, const std::vector<OwnedSlice>& slices);
 
   /// Moves the save on; the report once all ranks know how it ended. Collective while a

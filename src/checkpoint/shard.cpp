@@ -29,7 +29,9 @@ void check_slice(const OwnedSlice& slice) {
     refuse("elements [" + std::to_string(slice.begin) + ", " + std::to_string(slice.end) + ") of " +
            std::to_string(*elements));
   }
-  if (slice.data == nullptr && !slice.make && slice.begin < slice.end) refuse("no data");
+  if (slice.data == nullptr && !slice.make && !slice.pieces && slice.begin < slice.end) {
+    refuse("no data");
+  }
 }
 
 TensorDeclaration declaration_of(const OwnedSlice& slice) {
@@ -83,18 +85,26 @@ void refuse_non_finite(const OwnedSlice& slice, uint64_t offset, const char* dat
 /// Appends the bytes and returns their digest.
 uint64_t write_bytes(SafetensorsWriter& writer, const OwnedSlice& slice, uint64_t bytes,
                      NonFinite non_finite) {
-  std::unique_ptr<std::byte[]> made;
-  if (slice.data == nullptr) {
-    made = std::make_unique_for_overwrite<std::byte[]>(bytes);
-    slice.make(made.get());
-  }
-  const auto* data = static_cast<const char*>(made ? made.get() : slice.data);
   Xxh3Stream digest;
-  for (uint64_t at = 0; at < bytes; at += kPieceBytes) {
-    const size_t piece = std::min<uint64_t>(bytes - at, kPieceBytes);
-    if (non_finite == NonFinite::kRefuse) refuse_non_finite(slice, at, data + at, piece);
-    digest.update(data + at, piece);
-    writer.append(data + at, piece);
+  uint64_t written = 0;
+  const auto write = [&](const void* some, uint64_t count) {
+    const auto* data = static_cast<const char*>(some);
+    for (uint64_t at = 0; at < count; at += kPieceBytes) {
+      const size_t piece = std::min<uint64_t>(count - at, kPieceBytes);
+      if (non_finite == NonFinite::kRefuse) refuse_non_finite(slice, written, data + at, piece);
+      digest.update(data + at, piece);
+      writer.append(data + at, piece);
+      written += piece;
+    }
+  };
+  if (slice.pieces) {
+    slice.pieces(write);
+  } else if (slice.data != nullptr) {
+    write(slice.data, bytes);
+  } else {
+    const auto made = std::make_unique_for_overwrite<std::byte[]>(bytes);
+    slice.make(made.get());
+    write(made.get(), bytes);
   }
   return digest.digest();
 }

@@ -9,6 +9,9 @@
 
 namespace switchyard {
 
+/// Takes bytes that follow those of the call before, and are the caller's again afterwards.
+using TakeBytes = std::function<void(const void* data, uint64_t bytes)>;
+
 /// One flat interval of a named tensor that this rank owns. A tensor that a rank
 /// owns nothing of may be left out or come as an empty interval.
 struct OwnedSlice {
@@ -23,6 +26,10 @@ struct OwnedSlice {
   /// Where `data` is null: writes those elements to `out`, when their turn comes, so that a
   /// model larger than memory can be saved.
   std::function<void(void* out)> make = nullptr;
+
+  /// Where both are null, for what is in a device's memory: gives those elements' bytes to `take`,
+  /// piece by piece (device_pieces.h).
+  std::function<void(const TakeBytes& take)> pieces = nullptr;
 };
 
 /// Throws DataError when dtype and shape have no size.

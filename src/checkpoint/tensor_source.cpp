@@ -72,14 +72,16 @@ void TensorSource::read_into(const std::string& name, Interval range, Tensor out
   if (!at::isFloatingType(stored)) {
     throw DataError(path() + ": \"" + name + "\" is " + tensor.dtype + ", no floating point");
   }
-  if (stored == out.scalar_type() && out.is_contiguous()) {
+  if (stored == out.scalar_type() && out.is_contiguous() && out.is_cpu()) {
     read(tensor, range, out.data_ptr());
     return;
   }
   constexpr int64_t kPiece = int64_t{1} << 20;
+  const Tensor buffer = at::empty({std::min(kPiece, range.size())},
+                                  at::TensorOptions(stored).pinned_memory(out.is_cuda()));
   for (int64_t at = range.begin; at < range.end; at += kPiece) {
     const Interval piece{at, std::min(at + kPiece, range.end)};
-    const Tensor values = at::empty({piece.size()}, stored);
+    const Tensor values = buffer.narrow(0, 0, piece.size());
     read(tensor, piece, values.data_ptr());
     out.narrow(0, at - range.begin, piece.size()).copy_(values);
   }

@@ -52,7 +52,8 @@ class TensorSource {
 
   /// Elements [range) of a tensor of floating point numbers into `out` (flat, of as many
   /// elements), whatever dtype either has: straight into its memory when they are the
-  /// same, in pieces of 1 Mi elements otherwise.
+  /// same and it is the host's, in pieces of 1 Mi elements otherwise, to a GPU through pinned
+  /// memory.
   void read_into(const std::string& name, Interval range, at::Tensor out);
 };
 
