@@ -23,6 +23,9 @@ class RandomStream {
  public:
   RandomStream(uint64_t seed, std::string_view purpose);
 
+  /// Philox's, for those who draw blocks elsewhere than on the host.
+  const std::array<uint32_t, 2>& key() const { return key_; }
+
   /// Uniform 32 random bits for each of the four lanes of (block, stream).
   std::array<uint32_t, 4> block(uint64_t block, uint64_t stream) const;
 

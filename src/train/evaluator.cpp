@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include "loss/linear_cross_entropy.h"
+#include "ops/host_copy.h"
 #include "train/split_batches.h"
 
 // B sequences of S tokens on this rank, T = B * S.
@@ -15,16 +16,17 @@ using at::Tensor;
 
 /// Sum of losses and number of targets of this rank's share of some sequences.
 struct LossSum {
-  double loss = 0;
+  Tensor loss;  // () float64, on the model's device: read once, at the end
   int64_t tokens = 0;
 };
 
 LossSum loss_of(Session& session, const MicroBatch& batch, TokenCensus* tokens) {
   const DecoderOutput output = session.decoder().forward(batch.input);
   if (tokens != nullptr) tokens->add(batch.input.tokens_BS, output.routers);
-  const Tensor loss =
-      linear_cross_entropy(output.hidden_TD, session.decoder().head(), batch.targets_T).sum;
-  return {loss.item<double>(), batch.input.valid_BS.sum().item<int64_t>()};
+  const Tensor loss = linear_cross_entropy(output.hidden_TD, session.decoder().head(),
+                                           copy_to_device(batch.targets_T, session.device()))
+                          .sum;
+  return {loss.to(at::kDouble), batch.input.valid_BS.sum().item<int64_t>()};
 }
 
 }  // namespace
@@ -40,10 +42,12 @@ std::optional<EvalMetrics> evaluate(Session& session, const std::string& data_di
     const FlightRecord::Phase phase(session.record(), "evaluate");
     if (stop && stop()) return std::nullopt;
     const LossSum part = loss_of(session, batches.next(), tokens);
-    sum.loss += part.loss;
+    sum.loss = sum.loss.defined() ? sum.loss + part.loss : part.loss;
     sum.tokens += part.tokens;
   }
-  Tensor sums = at::tensor({sum.loss, static_cast<double>(sum.tokens)}, at::kDouble);
+  Tensor sums = at::tensor(
+      {sum.loss.defined() ? sum.loss.item<double>() : 0.0, static_cast<double>(sum.tokens)},
+      at::kDouble);
   session.mesh().world->all_reduce(sums, ReduceOp::kSum, "sums of the evaluation");
   EvalMetrics metrics;
   metrics.step = session.progress().step;

@@ -64,7 +64,7 @@ std::vector<int64_t> generate(Session& session, const std::vector<int64_t>& prom
     Tensor token = at::zeros({1}, at::kLong);
     if (session.is_root()) {
       const Tensor logits_V =
-          session.decoder().logits(hidden_TD.narrow(0, hidden_TD.size(0) - 1, 1)).view({-1});
+          session.decoder().logits(hidden_TD.narrow(0, hidden_TD.size(0) - 1, 1)).view({-1}).cpu();
       token[0] =
           choose_token(logits_V, options, vocabulary, stream.uniform(static_cast<uint64_t>(n)));
     }

@@ -98,7 +98,7 @@ Tensor losses_of(const RouterRecord& record, const RunConfig& config, int64_t T)
   counts.lagged = uniform_counts(1, config.moe);
   const RouterLosses losses =
       router_losses({record}, config.moe, counts, static_cast<double>(std::max<int64_t>(T, 1)));
-  return at::tensor({losses.aux, losses.z}, at::kFloat);
+  return at::stack({losses.aux, losses.z}).to(at::kFloat);
 }
 
 }  // namespace

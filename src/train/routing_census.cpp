@@ -14,13 +14,14 @@ void RoutingCensus::add(const std::vector<RouterRecord>& records) {
   for (size_t l = 0; l < records.size(); ++l) {
     const RouterRecord& record = records[l];
     kept_E_.resize(static_cast<size_t>(record.counts.all_GE.size(1)));
-    const int64_t* experts = record.experts_TK.data_ptr<int64_t>();
-    const bool* kept = record.kept_TK.data_ptr<bool>();
-    for (int64_t pair = 0; pair < record.kept_TK.numel(); ++pair) {
+    const at::Tensor experts_TK = record.experts_TK.cpu(), kept_TK = record.kept_TK.cpu();
+    const int64_t* experts = experts_TK.data_ptr<int64_t>();
+    const bool* kept = kept_TK.data_ptr<bool>();
+    for (int64_t pair = 0; pair < kept_TK.numel(); ++pair) {
       if (kept[pair]) ++kept_E_[static_cast<size_t>(experts[pair])];
     }
     if (!record.logits_TE.defined()) continue;
-    const at::Tensor logits_TE = record.logits_TE.detach().contiguous();
+    const at::Tensor logits_TE = record.logits_TE.detach().cpu().contiguous();
     logits_L_[l].add({logits_TE.data_ptr<float>(), static_cast<size_t>(logits_TE.numel())});
   }
 }

@@ -11,6 +11,7 @@
 #include "metrics/step_metrics.h"
 #include "moe/expert_norms.h"
 #include "moe/similarity.h"
+#include "ops/host_copy.h"
 #include "train/split_batches.h"
 
 // T tokens, E experts, D model width, n sampled tokens of this rank.
@@ -52,23 +53,25 @@ Tensor sampled_rows(const DecoderInput& input, int64_t split_length, const Token
 
 /// What one layer's pass over the split adds up on this rank.
 struct LayerSums {
-  Tensor copies_E;  // (E) float64
+  Tensor copies_E;  // (E) float64, on the host
   double tokens = 0, routed = 0, dropped = 0, entropy = 0;
   bool has_probs = true, has_scores = true;
-  std::vector<Tensor> x_nD, scores_nE;  // of the sampled tokens, batch by batch
+  std::vector<Tensor> x_nD;       // of the sampled tokens, batch by batch
+  std::vector<Tensor> scores_nE;  // the same, on the host
 
-  void add(const RouterRecord& record, const Tensor& x_TD, const Tensor& rows_n) {
-    const Tensor copies = record.counts.all_GE.sum(0);
+  void add(const RouterRecord& record, const Tensor& x_TD, const Tensor& host_rows_n) {
+    const Tensor copies = record.counts.all_GE.sum(0).cpu();
     copies_E = copies_E.defined() ? copies_E + copies : copies;
     tokens += record.counts.tokens_G.sum().item<double>();
-    routed += static_cast<double>(record.routed_pairs);
-    dropped += static_cast<double>(record.dropped_pairs);
+    routed += record.routed_pairs.item<double>();
+    dropped += record.dropped_pairs.item<double>();
     has_probs = record.probs_TE.defined();
     if (has_probs) entropy -= at::xlogy(record.probs_TE, record.probs_TE).sum().item<double>();
     const Tensor& scores_TE = record.logits_TE.defined() ? record.logits_TE : record.probs_TE;
     has_scores = scores_TE.defined();
+    const Tensor rows_n = copy_to_device(host_rows_n, x_TD.device());
     x_nD.push_back(x_TD.index_select(0, rows_n));
-    if (has_scores) scores_nE.push_back(scores_TE.index_select(0, rows_n).to(at::kDouble));
+    if (has_scores) scores_nE.push_back(scores_TE.index_select(0, rows_n).to(at::kDouble).cpu());
   }
 };
 
@@ -80,7 +83,7 @@ struct NormSums {
 
 NormSums norm_sums(const LayerSums& layer, const MoeLayer& moe, Communicator& group) {
   const Tensor norms_nE =
-      expert_norms(moe.experts(), at::cat(layer.x_nD), group).to(at::kDouble).contiguous();
+      expert_norms(moe.experts(), at::cat(layer.x_nD), group).to(at::kDouble).cpu().contiguous();
   NormSums sums;
   sums.sampled = static_cast<double>(norms_nE.size(0));
   sums.norms_E = norms_nE.sum(0);

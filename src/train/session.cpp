@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "base/error.h"
+#include "distributed/device.h"
 #include "train/domain.h"
 
 namespace switchyard {
@@ -40,7 +41,7 @@ void set_threads(const TrainConfig& train, int local_ranks) {
 
 at::ScalarType compute_dtype(const TrainConfig& train) {
   if (train.precision == "fp32") return at::kFloat;
-  if (train.precision == "bf16") return at::kBFloat16;
+  if (train.precision == "bf16" || train.device == "cuda") return at::kBFloat16;
   const bool fast_bf16 = __builtin_cpu_supports("avx512bf16") != 0;
   return fast_bf16 ? at::kBFloat16 : at::kFloat;
 }
@@ -56,14 +57,19 @@ void resolve_vocabulary(ModelConfig& model, int64_t data_vocab_size) {
 }
 
 Session::Session(const Runtime& runtime, const RunConfig& config, Purpose purpose)
-    : Session(runtime.make_mesh(config.parallel), runtime.record(), runtime.local_size(), config,
-              purpose) {}
+    : Session(runtime, config, purpose, select_device(config.train.device, runtime.local_rank())) {}
+
+Session::Session(const Runtime& runtime, const RunConfig& config, Purpose purpose,
+                 c10::Device device)
+    : Session(runtime.make_mesh(config.parallel, device), runtime.record(), runtime.local_size(),
+              config, purpose, device) {}
 
 Session::Session(Mesh mesh, FlightRecord& record, int local_ranks, const RunConfig& config,
-                 Purpose purpose)
+                 Purpose purpose, c10::Device device)
     : config_(config),
       record_(record),
       mesh_(std::move(mesh)),
+      device_(device),
       size_(model_size(config.model, config.moe, config.data.sequence_length)),
       optimizer_{config.optim.betas.at(0), config.optim.betas.at(1), config.optim.eps,
                  config.optim.weight_decay},
@@ -72,9 +78,10 @@ Session::Session(Mesh mesh, FlightRecord& record, int local_ranks, const RunConf
   set_threads(config.train, local_ranks);
   const auto seed = static_cast<uint64_t>(config.run.seed);
   decoder_ = std::make_unique<Decoder>(store_, config.model, config.moe, mesh_, seed,
-                                       parse_recompute(config.train.recompute));
+                                       parse_recompute(config.train.recompute), device);
   ParameterStore::Options options;
   options.dtype = compute_dtype(config.train);
+  options.device = device;
   options.zero_stage = static_cast<int>(config.zero.stage);
   options.seed = seed;
   options.purpose = purpose;

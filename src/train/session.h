@@ -34,16 +34,19 @@ class Session {
  public:
   /// Builds the model of `config` (vocab_size resolved) on all ranks and, for training,
   /// draws its initial weights. Collective. Throws ConfigError when the layout does
-  /// not fit, or the sources are more than the domains that the router knows.
+  /// not fit, the sources are more than the domains that the router knows, or `train.device` is not
+  /// there.
   Session(const Runtime& runtime, const RunConfig& config, Purpose purpose = Purpose::kTraining);
 
   /// The same in a world that is already made, with `local_ranks` of it on this host.
-  /// `record` must outlive it.
+  /// `record` must outlive it. `device` is where the model is; the mesh takes its tensors.
   Session(Mesh mesh, FlightRecord& record, int local_ranks, const RunConfig& config,
-          Purpose purpose = Purpose::kTraining);
+          Purpose purpose = Purpose::kTraining, c10::Device device = at::kCPU);
 
   const RunConfig& config() const { return config_; }
   const Mesh& mesh() const { return mesh_; }
+  /// Where parameters, router state and what is computed are.
+  c10::Device device() const { return device_; }
   ParameterStore& store() { return store_; }
   const ParameterStore& store() const { return store_; }
   const Decoder& decoder() const { return *decoder_; }
@@ -65,9 +68,12 @@ class Session {
   }
 
  private:
+  Session(const Runtime& runtime, const RunConfig& config, Purpose purpose, c10::Device device);
+
   RunConfig config_;
   FlightRecord& record_;
   Mesh mesh_;
+  c10::Device device_;
   ParameterStore store_;
   std::unique_ptr<Decoder> decoder_;
   Progress progress_;
@@ -76,8 +82,9 @@ class Session {
   SpikeGuard spike_guard_;
 };
 
-/// `train.precision` for this processor: float32, or bfloat16 where `auto` finds
-/// AVX512-BF16 (as every processor with AMX has).
+/// `train.precision` for `train.device`: float32 or bfloat16. `auto` is bfloat16 on a GPU, as all
+/// that this program is built for have it, and on this processor where it has AVX512-BF16 (as every
+/// processor with AMX has).
 at::ScalarType compute_dtype(const TrainConfig& train);
 
 /// model.vocab_size `auto`: the data's, padded to a multiple of 64. A smaller

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "checkpoint/device_pieces.h"
 #include "config/load_config.h"
 
 namespace switchyard {
@@ -15,23 +16,29 @@ using at::Tensor;
 constexpr const char* kCountsAll = "router_counts.all";
 constexpr const char* kCountsFirst = "router_counts.first";
 
+/// `slice` of the elements `flat`, on the host or on a device.
+OwnedSlice with_memory(OwnedSlice slice, const Tensor& flat) {
+  if (flat.is_cpu()) {
+    slice.data = flat.data_ptr();
+  } else {
+    slice.pieces = [flat](const TakeBytes& take) { for_each_piece(flat, take); };
+  }
+  return slice;
+}
+
 /// Elements [begin, end) of the part that `flat` holds from element `flat_begin` of the buffer on.
 OwnedSlice slice_of(const PlacedPart& placed, const std::string& suffix, const Tensor& flat,
                     int64_t flat_begin, Interval mine) {
-  const auto* data =
-      static_cast<const char*>(flat.data_ptr()) + (mine.begin - flat_begin) * flat.element_size();
-  return {placed.part.name + suffix,
-          placed.part.shape,
-          dtype_name(flat.scalar_type()),
-          to_string(placed.kind),
-          mine.begin - placed.range.begin,
-          mine.end - placed.range.begin,
-          data};
+  return with_memory(
+      {placed.part.name + suffix, placed.part.shape, dtype_name(flat.scalar_type()),
+       to_string(placed.kind), mine.begin - placed.range.begin, mine.end - placed.range.begin},
+      flat.narrow(0, mine.begin - flat_begin, mine.size()));
 }
 
 OwnedSlice whole_state(const std::string& name, const Tensor& tensor) {
-  return {name,           tensor.sizes().vec(), dtype_name(tensor.scalar_type()), "state", 0,
-          tensor.numel(), tensor.data_ptr()};
+  return with_memory(
+      {name, tensor.sizes().vec(), dtype_name(tensor.scalar_type()), "state", 0, tensor.numel()},
+      tensor.view({-1}));
 }
 
 void add_router_state(Session& session, std::vector<OwnedSlice>& slices) {

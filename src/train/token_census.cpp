@@ -35,13 +35,13 @@ void keep_top(std::vector<TokenShare>& tokens, int64_t count) {
 
 void TokenCensus::add(const Tensor& tokens_BS, const std::vector<RouterRecord>& records) {
   copies_L_.resize(records.size());
-  const Tensor tokens_T = tokens_BS.flatten().contiguous();
+  const Tensor tokens_T = tokens_BS.cpu().flatten().contiguous();
   const int64_t* tokens = tokens_T.data_ptr<int64_t>();
   for (size_t l = 0; l < records.size(); ++l) {
     const RouterRecord& record = records[l];
     if (l == 0) tokens_ += static_cast<int64_t>(record.counts.tokens_G.sum().item<double>());
     const int64_t E = record.counts.all_GE.size(1), K = record.chosen_TK.size(1);
-    const Tensor chosen_TK = record.chosen_TK.contiguous();
+    const Tensor chosen_TK = record.chosen_TK.cpu().contiguous();
     const int64_t* chosen = chosen_TK.data_ptr<int64_t>();
     for (int64_t pair = 0; pair < chosen_TK.numel(); ++pair) {
       if (chosen[pair] >= 0) ++copies_L_[l][tokens[pair / K] * E + chosen[pair]];

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
+#include <c10/core/AutogradState.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
@@ -12,6 +13,7 @@
 #include "loss/cross_entropy.h"
 #include "loss/linear_cross_entropy.h"
 #include "moe/router_objective.h"
+#include "ops/host_copy.h"
 #include "ops/region.h"
 #include "optim/schedule.h"
 
@@ -32,62 +34,87 @@ double milliseconds_in_collectives(const Mesh& mesh) {
   return mesh.world->milliseconds() + mesh.expert->milliseconds() + mesh.data->milliseconds();
 }
 
-/// Sums that one micro-batch after another adds to, on this rank.
-struct Sums {
-  double loss = 0, aux = 0, z = 0;
-  StepCounts counts;
-  std::vector<double> dropped_L, routed_L, entropy_L;
-
-  void add(const std::vector<RouterRecord>& records) {
-    dropped_L.resize(records.size());
-    routed_L.resize(records.size());
-    entropy_L.resize(records.size());
-    for (size_t l = 0; l < records.size(); ++l) {
-      const Tensor probs_TE = records[l].probs_TE.detach();
-      dropped_L[l] += static_cast<double>(records[l].dropped_pairs);
-      routed_L[l] += static_cast<double>(records[l].routed_pairs);
-      entropy_L[l] -= at::xlogy(probs_TE, probs_TE).sum().item<double>();
-    }
-    add_counts(records, counts);
-  }
-};
-
-/// One all-reduce.
-void reduce_counts(StepCounts& counts, Communicator& world, const char* purpose) {
-  if (!counts.defined()) return;
-  std::vector<Tensor*> parts = {&counts.all_LE, &counts.first_LE};
+std::vector<Tensor*> tensors_of(StepCounts& counts) {
+  std::vector<Tensor*> parts;
+  if (counts.defined()) parts = {&counts.all_LE, &counts.first_LE};
   for (Tensor& sums_LS : counts.sums) {
     if (sums_LS.defined()) parts.push_back(&sums_LS);
   }
-  std::vector<Tensor> flat = {at::full({1}, counts.tokens, at::kDouble)};
+  return parts;
+}
+
+/// Puts in the place of float64 tensors what `change` makes of them as one flat tensor.
+template <typename Change>
+void change_as_one(const std::vector<Tensor*>& parts, const Change& change) {
+  std::vector<Tensor> flat;
   for (const Tensor* part : parts) flat.push_back(part->flatten());
-  Tensor packed = at::cat(flat);
-  world.all_reduce(packed, ReduceOp::kSum, purpose);
-  counts.tokens = packed[0].item<double>();
-  int64_t begin = 1;
+  const Tensor changed = change(at::cat(flat));
+  int64_t begin = 0;
   for (Tensor* part : parts) {
-    const Tensor reduced = packed.narrow(0, begin, part->numel()).view(part->sizes());
-    begin += part->numel();
-    *part = reduced;
+    const int64_t size = part->numel();
+    *part = changed.narrow(0, begin, size).view(part->sizes());
+    begin += size;
   }
 }
 
-/// The step's sums over all ranks, into the report: one all-reduce.
-void reduce_sums(Sums& sums, Communicator& world, StepReport& report) {
-  std::vector<double> numbers = {sums.loss, sums.aux, sums.z};
-  for (const auto* list : {&sums.dropped_L, &sums.routed_L, &sums.entropy_L}) {
-    numbers.insert(numbers.end(), list->begin(), list->end());
+/// Sums that one micro-batch after another adds to, on this rank and its device.
+struct Sums {
+  Tensor numbers;  // (3 + 3 L) float64: loss, aux, z; each layer's drops, pairs and entropy
+  StepCounts counts;
+
+  void add(const Tensor& loss, const RouterLosses& router,
+           const std::vector<RouterRecord>& records) {
+    std::vector<Tensor> parts = {loss.detach(), router.aux, router.z};
+    for (const RouterRecord& record : records) parts.push_back(record.dropped_pairs);
+    for (const RouterRecord& record : records) parts.push_back(record.routed_pairs);
+    for (const RouterRecord& record : records) {
+      const Tensor probs_TE = record.probs_TE.detach();
+      parts.push_back(-at::xlogy(probs_TE, probs_TE).sum());
+    }
+    for (Tensor& part : parts) part = part.to(loss.options().dtype(at::kDouble));
+    const Tensor more = at::stack(parts);
+    numbers = numbers.defined() ? numbers + more : more;
+    add_counts(records, counts);
   }
-  Tensor packed = at::tensor(numbers, at::kDouble);
-  world.all_reduce(packed, ReduceOp::kSum, "sums of the step");
+
+  /// The one copy of them that a step makes.
+  void bring_to_host() {
+    if (numbers.is_cpu()) return;
+    std::vector<Tensor*> parts = tensors_of(counts);
+    parts.push_back(&numbers);
+    change_as_one(parts, [](const Tensor& all) { return HostCopy(all).wait(); });
+  }
+};
+
+/// One all-reduce; of counts on a device one more, in host memory, for the number of tokens.
+void reduce_counts(StepCounts& counts, Communicator& world, const char* purpose) {
+  if (!counts.defined()) return;
+  Tensor tokens = at::full({1}, counts.tokens, at::kDouble);
+  std::vector<Tensor*> parts = tensors_of(counts);
+  if (counts.all_LE.is_cpu()) {
+    parts.push_back(&tokens);
+  } else {
+    world.all_reduce(tokens, ReduceOp::kSum, purpose);
+  }
+  change_as_one(parts, [&](Tensor all) {
+    world.all_reduce(all, ReduceOp::kSum, purpose);
+    return all;
+  });
+  counts.tokens = tokens.item<double>();
+}
+
+/// The step's sums over all ranks, into the report: one all-reduce, in host memory.
+void reduce_sums(Sums& sums, Communicator& world, StepReport& report) {
+  sums.bring_to_host();
+  world.all_reduce(sums.numbers, ReduceOp::kSum, "sums of the step");
   reduce_counts(sums.counts, world, "routing counts of the step");
-  const double* x = packed.data_ptr<double>();
+  const double* x = sums.numbers.data_ptr<double>();
   report.loss = x[0];
   report.aux = x[1];
   report.z = x[2];
   report.counts = sums.counts;
-  const size_t L = sums.dropped_L.size();
-  for (size_t l = 0; l < L; ++l) {
+  const int64_t L = (sums.numbers.numel() - 3) / 3;
+  for (int64_t l = 0; l < L; ++l) {
     report.dropped_L.push_back(x[3 + l] / std::max(1.0, x[3 + L + l]));
     report.entropy_L.push_back(x[3 + 2 * L + l] / std::max(1.0, sums.counts.tokens));
   }
@@ -124,16 +151,16 @@ void fill_balance_counts(const Session& session, const std::vector<RouterRecord>
 
 /// The objective of routers that sample. Their reward is made without a gradient.
 Tensor policy_objective(const std::vector<RouterRecord>& records, const Tensor& losses_T,
-                        const MicroBatch& batch, double step_tokens) {
-  return router_objective(records, losses_T, batch.targets_T != kIgnoredTarget, step_tokens);
+                        const Tensor& targets_T, double step_tokens) {
+  return router_objective(records, losses_T, targets_T != kIgnoredTarget, step_tokens);
 }
 
 void trace_routing(const std::vector<RouterRecord>& records, const MicroBatch& batch,
                    RoutingTrace* trace) {
   if (trace == nullptr) return;
   for (size_t l = 0; l < records.size(); ++l) {
-    trace->entries.push_back(
-        {static_cast<int64_t>(l), batch.input.order_B, records[l].experts_TK, records[l].kept_TK});
+    trace->entries.push_back({static_cast<int64_t>(l), batch.input.order_B,
+                              records[l].experts_TK.cpu(), records[l].kept_TK.cpu()});
   }
 }
 
@@ -192,20 +219,39 @@ void break_weights(Session& session) {
   };
   if (failpoint("weight.nan")) first_of("model.norm.weight").fill_(kNan);
   if (failpoint("weight.flip")) {  // of the second byte: updates would round the lowest bit away
-    static_cast<uint8_t*>(first_of("norm.weight").data_ptr())[1] ^= 1;
+    const Tensor weight = first_of("norm.weight"), flipped = weight.cpu();
+    static_cast<uint8_t*>(flipped.data_ptr())[1] ^= 1;
+    weight.copy_(flipped);
   }
   if (failpoint("expert_weight.nan")) store.buffer(ParameterKind::kExpert).weights[0].fill_(kNan);
   if (failpoint("router_weight.inf")) first_of(".mlp.gate.weight").fill_(kInfinity);
 }
 
 /// The same for what a step has computed.
-void break_gradients(Session& session, double& loss) {
+void break_gradients(Session& session, const Tensor& sums) {
   ParameterStore& store = session.store();
-  if (failpoint("loss.nan")) loss = kNan;
+  if (failpoint("loss.nan")) sums[0].fill_(kNan);
   if (failpoint("gradient.nan")) store.buffer(ParameterKind::kDense).gradients[0].fill_(kNan);
   if (failpoint("expert_gradient.inf")) {
     store.buffer(ParameterKind::kExpert).gradients[0].fill_(kInfinity);
   }
+}
+
+}  // namespace
+
+namespace {
+
+/// On this thread, as every collective: LibTorch would take one of its own for a GPU.
+void backward(const Tensor& objective) {
+  struct OneThread {
+    OneThread() { set(false); }
+    ~OneThread() { set(before); }
+    static void set(bool many) {
+      c10::AutogradState::get_tls_state().set_multithreading_enabled(many);
+    }
+    bool before = c10::AutogradState::get_tls_state().get_multithreading_enabled();
+  } const one_thread;
+  torch::autograd::backward({objective}, {});
 }
 
 }  // namespace
@@ -223,7 +269,7 @@ StepReport compute_gradients(Session& session, const std::vector<MicroBatch>& ba
 
   Sums sums;
   BalanceCounts counts;
-  counts.lagged = session.progress().lagged;
+  counts.lagged = session.progress().lagged.to(session.device());
   if (uses_scope(config.moe, "global") && batches.size() > 1)
     counts.global = count_step(session, batches);
 
@@ -232,10 +278,11 @@ StepReport compute_gradients(Session& session, const std::vector<MicroBatch>& ba
     {
       const Span span(report.phases.forward_ms);
       const FlightRecord::Phase phase(session.record(), "forward");
+      const Tensor targets_T = copy_to_device(batch.targets_T, session.device());
       const DecoderOutput output = session.decoder().forward(batch.input);
       part.next("head_loss");
       const LinearCrossEntropy cross_entropy =
-          linear_cross_entropy(output.hidden_TD, session.decoder().head(), batch.targets_T);
+          linear_cross_entropy(output.hidden_TD, session.decoder().head(), targets_T);
       const Tensor loss = cross_entropy.sum / step_tokens;
       part.next("router");
       fill_balance_counts(session, output.routers, counts);
@@ -243,25 +290,22 @@ StepReport compute_gradients(Session& session, const std::vector<MicroBatch>& ba
       objective = loss + router.objective;
       if (config.moe.router.type == "reinforce") {
         objective = objective + config.moe.router.reinforce.coef *
-                                    policy_objective(output.routers, cross_entropy.losses_T, batch,
-                                                     step_tokens);
+                                    policy_objective(output.routers, cross_entropy.losses_T,
+                                                     targets_T, step_tokens);
       }
-      sums.loss += loss.item<double>();
-      sums.aux += router.aux;
-      sums.z += router.z;
-      sums.add(output.routers);
+      sums.add(loss, router, output.routers);
       trace_routing(output.routers, batch, trace);
       if (census != nullptr) census->add(output.routers);
     }
     const Span span(report.phases.backward_ms);
     const FlightRecord::Phase phase(session.record(), "backward");
     part.next("backward");
-    torch::autograd::backward({objective}, {});
+    backward(objective);
   }
   part.next("reduction");
 
   const FlightRecord::Phase phase(session.record(), "reduce");
-  break_gradients(session, sums.loss);
+  break_gradients(session, sums.numbers);
   reduce_sums(sums, *session.mesh().world, report);
   reduce_gradients(session.store());
   report.norms = gradient_norms(session.store(), *session.mesh().world);
@@ -287,10 +331,11 @@ void apply_update(Session& session, StepReport& report) {
   progress.skipped_in_row = 0;
   if (!report.counts.defined()) return;
   progress.lagged = report.counts;
+  const Tensor counts_LE = copy_to_device(report.counts.all_LE, session.device());
   std::vector<RouterStep> steps;
   for (size_t l = 0; l < report.dropped_L.size(); ++l) {
-    steps.push_back({report.counts.all_LE[static_cast<int64_t>(l)], report.counts.tokens,
-                     report.dropped_L[l], report.loss});
+    steps.push_back({counts_LE[static_cast<int64_t>(l)], report.counts.tokens, report.dropped_L[l],
+                     report.loss});
   }
   session.decoder().update_router_state(steps);
 }

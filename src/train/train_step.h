@@ -34,13 +34,14 @@ struct RoutingTrace {
   struct Entry {
     int64_t layer;          // MoE layer, counted from 0
     at::Tensor order_B;     // (B) int64: samples of the micro-batch in the run's order
-    at::Tensor experts_TK;  // (T, K) int64
-    at::Tensor kept_TK;     // (T, K) bool
+    at::Tensor experts_TK;  // (T, K) int64, on the host
+    at::Tensor kept_TK;     // (T, K) bool, on the host
   };
   std::vector<Entry> entries;
 };
 
-/// One micro-batch of this rank, as the model takes it.
+/// One micro-batch of this rank, as the model takes it: on the host, from which a step copies it
+/// to the model's device.
 struct MicroBatch {
   DecoderInput input;
   at::Tensor targets_T;  // (B * S) int64
@@ -62,9 +63,10 @@ std::vector<MicroBatch> read_step(const Session& session, const TrainingData& da
 
 /// Forward and backward of one global batch, then the reduction of gradients (one
 /// rule: sums over tokens divided by the whole step's tokens; SUM over ranks) and
-/// their norms. Changes gradients only. Collective over all groups of the mesh;
-/// every rank brings the same number of micro-batches. `trace` and `census`, which are
-/// filled, may be null.
+/// their norms. Changes gradients only. Where the model is on a GPU the host waits for it once per
+/// MoE layer and micro-batch (dispatcher.h), once for the sums and once for the norms. Collective
+/// over all groups of the mesh; every rank brings the same number of micro-batches. `trace` and
+/// `census`, which are filled, may be null.
 StepReport compute_gradients(Session& session, const std::vector<MicroBatch>& batches,
                              RoutingTrace* trace = nullptr, RoutingCensus* census = nullptr);
 

@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/stop_signal.h"
+#include "checkpoint/device_pieces.h"
 #include "checkpoint/step_folder.h"
 #include "config/load_config.h"
 #include "data/dataset_meta.h"
@@ -117,7 +118,7 @@ Trainer::Trainer(const Runtime& runtime, const RunConfig& config, const ResumeOp
   config_ = session_.config();
   if (session_.is_root()) folder_.lock_if_there();
   restore(resume);
-  const double peak_flops = measure_gemm_peak(compute_dtype(config_.train));
+  const double peak_flops = measure_gemm_peak(compute_dtype(config_.train), session_.device());
   log_ = std::make_unique<RunLog>(session_, folder_, peak_flops, style);
   open_run_folder(resume);
   const std::vector<std::string> hosts = all_gather_text(world(), host_name(), "host names");
@@ -164,9 +165,11 @@ void Trainer::start_from(const std::string& checkpoint) {
 void Trainer::start_watchdog() {
   if (watchdog_) return;
   session_.record().open(folder_.flight());
+  const Mesh& mesh = session_.mesh();
   watchdog_ = std::make_unique<Watchdog>(
       session_.record(), world(),
-      Watchdog::Limits{config_.watchdog.timeout_seconds, config_.watchdog.save_timeout_seconds});
+      Watchdog::Limits{config_.watchdog.timeout_seconds, config_.watchdog.save_timeout_seconds},
+      std::vector<Communicator*>{mesh.world.get(), mesh.expert.get(), mesh.data.get()});
 }
 
 void Trainer::open_run_folder(const ResumeOptions& resume) {
@@ -308,8 +311,10 @@ bool Trainer::roll_back() {
 /// Replicated weights have to be the same bits on every rank; those that are not as most
 /// ranks have them are named. Collective.
 void Trainer::check_replicas() {
-  const at::Tensor& weights = session_.store().buffer(ParameterKind::kDense).weights;
-  const std::string mine = digest_text(xxh3(weights.data_ptr(), weights.nbytes()));
+  Xxh3Stream stream;
+  for_each_piece(session_.store().buffer(ParameterKind::kDense).weights,
+                 [&](const void* data, uint64_t bytes) { stream.update(data, bytes); });
+  const std::string mine = digest_text(stream.digest());
   const auto digests = all_gather_text(world(), mine, "digests of replicated weights");
   std::map<std::string, std::vector<std::string>> ranks_of;
   for (size_t rank = 0; rank < digests.size(); ++rank) {

@@ -55,8 +55,10 @@ struct Trial {
 /// The model of `tensors` on this rank's sequences. Collective.
 Trial try_model(const Runtime& runtime, RunConfig config, TensorSource& tensors,
                 const SampleTokens& sample) {
+  config.train.device = "cpu";
   config.train.precision = "fp32";
   config.train.threads = kAuto;
+  config.train.device = "cpu";
   config.parallel.expert =
       std::gcd(static_cast<int64_t>(runtime.world_size()), config.moe.num_experts);
   Session session(runtime, config, Purpose::kInference);
