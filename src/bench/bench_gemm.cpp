@@ -48,18 +48,20 @@ bool onednn_keeps_float32() {
   return (error / exact.abs().max()).item<double>() < 1e-5;
 }
 
+/// gpu            at::mm, on a GPU
 /// mkl            at::mm in float32
 /// onednn         at::mkldnn_linear in float32 (its input in oneDNN's own tensor), at::mm in
 ///                bfloat16
 /// onednn_matmul  at::mm in float32, handed to oneDNN
-std::vector<Way> ways(const GemmShape& shape, at::ScalarType dtype) {
-  const Tensor x = at::randn({shape.m, shape.k}).to(dtype),
-               w = at::randn({shape.n, shape.k}).to(dtype);
+std::vector<Way> ways(const GemmShape& shape, at::ScalarType dtype, c10::Device device) {
+  const Tensor x = at::randn({shape.m, shape.k}).to(dtype).to(device),
+               w = at::randn({shape.n, shape.k}).to(dtype).to(device);
   const Tensor y = at::empty({shape.m, shape.n}, x.options());
   const auto mm = [x, w, y] {
     Tensor out = y;
     at::mm_out(out, x, w.t());
   };
+  if (!device.is_cpu()) return {{"gpu", mm}};
   if (dtype == at::kBFloat16) return {{"onednn", mm}};
   std::vector<Way> all = {{"mkl", [mm] {
                              const Products by_mkl(at::Float32Precision::IEEE);
@@ -104,9 +106,9 @@ std::vector<GemmRate> time_gemm(Communicator& world, const GemmShape& shape, at:
   const c10::NoGradGuard no_grad;
   std::vector<std::function<void()>> bodies;
   std::vector<int64_t> calls;
-  const std::vector<Way> all = ways(shape, dtype);
+  const std::vector<Way> all = ways(shape, dtype, rounds.device);
   for (const Way& way : all) {
-    const int64_t n = repeats(world, way.product);
+    const int64_t n = repeats(world, way.product, 5e-3, rounds.device);
     calls.push_back(n);
     bodies.emplace_back([&way, n] {
       for (int64_t i = 0; i < n; ++i) way.product();

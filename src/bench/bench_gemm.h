@@ -24,12 +24,12 @@ struct GemmShape {
 struct GemmRate {
   GemmShape shape;
   at::ScalarType dtype;
-  std::string library;                 // mkl, onednn, onednn_matmul: see bench_gemm.cpp
+  std::string library;                 // gpu, mkl, onednn, onednn_matmul: see bench_gemm.cpp
   double flops = 0, min = 0, max = 0;  // of the median, the slowest and the fastest round
   int64_t rounds = 0, quiet = 0;
 };
 
-/// Every way to a product that LibTorch has, in turn. Collective over `world`.
+/// Every way to a product that LibTorch has on rounds.device, in turn. Collective over `world`.
 std::vector<GemmRate> time_gemm(Communicator& world, const GemmShape& shape, at::ScalarType dtype,
                                 const Rounds& rounds);
 

@@ -43,20 +43,22 @@ struct Alone {
   Module module;
 
   template <class... Arguments>
-  Alone(const Mesh& mesh, at::ScalarType dtype, const Arguments&... arguments)
+  Alone(const Mesh& mesh, at::ScalarType dtype, c10::Device device, const Arguments&... arguments)
       : module(store, arguments...) {
     ParameterStore::Options options;
     options.dtype = dtype;
+    options.device = device;
     store.allocate(mesh, options);
   }
 };
 
 /// One sequence of T tokens.
-TokenContext context_of(const LayerCase& layer) {
+TokenContext context_of(const LayerCase& layer, c10::Device device) {
   TokenContext context;
+  context.device = device;
   context.tokens_per_sequence = context.tokens_per_group = layer.tokens;
   context.order_B = at::zeros({1}, at::kLong);
-  context.tokens_T = at::zeros({layer.tokens}, at::kLong);
+  context.tokens_T = at::zeros({layer.tokens}, at::TensorOptions(device).dtype(at::kLong));
   return context;
 }
 
@@ -80,21 +82,24 @@ double max_over_mean(const std::vector<int64_t>& rows_E) {
 
 class LayerComparison {
  public:
-  LayerComparison(const Mesh& mesh, const LayerCase& layer, at::ScalarType dtype)
+  LayerComparison(const Mesh& mesh, const LayerCase& layer, at::ScalarType dtype,
+                  c10::Device device)
       : mesh_(mesh),
         layer_(layer),
         dtype_(dtype),
         moe_config_(moe_of(layer)),
-        moe_(mesh, dtype, "mlp", model_of(layer), moe_config_, /*layer=*/0, mesh),
-        dense_(mesh, dtype, "mlp", layer.hidden, layer.top_k * layer.width, Ffn::kSwiGlu, 0.02),
-        context_(context_of(layer)),
-        x_TD_(at::randn({layer.tokens, layer.hidden}).to(dtype).set_requires_grad(true)),
-        dy_TD_(at::randn({layer.tokens, layer.hidden}).to(dtype)) {}
+        moe_(mesh, dtype, device, "mlp", model_of(layer), moe_config_, /*layer=*/0, mesh,
+             Recompute::kNone, device),
+        dense_(mesh, dtype, device, "mlp", layer.hidden, layer.top_k * layer.width, Ffn::kSwiGlu,
+               0.02),
+        context_(context_of(layer, device)),
+        x_TD_(at::randn({layer.tokens, layer.hidden}).to(dtype).to(device).set_requires_grad(true)),
+        dy_TD_(at::randn({layer.tokens, layer.hidden}).to(dtype).to(device)) {}
 
   /// Choices of each expert by this rank's tokens, before drops.
   std::vector<int64_t> rows_E() const {
     const Tensor counts = moe_.module.forward(x_TD_, context_).record.counts.all_GE.sum(/*dim=*/0);
-    const Tensor rows = counts.to(at::kLong);
+    const Tensor rows = counts.to(at::kLong).cpu();
     return {rows.data_ptr<int64_t>(), rows.data_ptr<int64_t>() + rows.numel()};
   }
 
@@ -180,10 +185,11 @@ nlohmann::json bench_moe_layer(const Mesh& mesh, const std::vector<LayerCase>& c
     for (const LayerCase& layer : cases) {
       Tensor experts_TK;
       {
-        LayerComparison comparison(mesh, layer, dtype);
+        LayerComparison comparison(mesh, layer, dtype, rounds.device);
         result["results"].push_back(comparison.measure(rounds));
         experts_TK = comparison.experts_TK();
       }
+      if (!rounds.device.is_cpu()) continue;
       result["padding"].push_back(bench_padding(*mesh.world, layer, dtype, experts_TK, rounds));
     }
   }

@@ -26,7 +26,8 @@ std::vector<LayerCase> layer_cases(const std::optional<RunConfig>& config);
 
 /// Forward and backward of the layer (router, its losses, exchange and all) against the dense
 /// feed-forward network of width top_k * width on the same tokens, in turn, float32 and bfloat16.
-/// `ratio` is the layer's time over the dense one's; FLOPs of both are counted.
+/// `ratio` is the layer's time over the dense one's; FLOPs of both are counted. On rounds.device,
+/// whose tensors the mesh takes; padding is compared on processors alone.
 ///
 /// {"bench": "moe-layer", "results": [...], "padding": [...]}. `padding` compares, for the same
 /// routing and on one rank's tokens, the experts with what permutes into and out of them:

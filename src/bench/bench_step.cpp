@@ -164,7 +164,10 @@ json bench_step(const Runtime& runtime, const RunConfig& config, const StepBench
     comm_ms += report.phases.comm_ms;
     exchange_ms += session.mesh().expert->milliseconds() - exchange_before;
   };
-  const Samples times = time_in_turn(world, bench.rounds, {step}).front();
+  Rounds rounds = bench.rounds;
+  rounds.device = session.device();
+  const bool on_host = session.device().is_cpu();
+  const Samples times = time_in_turn(world, rounds, {step}).front();
   const std::vector<int64_t> peak_rss = gathered(world, peak_rss_bytes());
 
   const at::ScalarType dtype = compute_dtype(config.train);
@@ -176,7 +179,7 @@ json bench_step(const Runtime& runtime, const RunConfig& config, const StepBench
                               (bench.balanced ? "+balanced" : "")},
               {"workload", config.run.name},
               {"precision", dtype == at::kFloat ? "fp32" : "bf16"},
-              {"matmul", "brgemm"},
+              {"matmul", on_host ? "brgemm" : "gpu"},
               {"malloc", allocator_name()},
               {"steps", times.rounds()},
               {"quiet", times.quiet()},
@@ -199,7 +202,7 @@ json bench_step(const Runtime& runtime, const RunConfig& config, const StepBench
               {"peak_rss_bytes", peak_rss},
               {"comm_share", comm_ms / step_ms},
               {"exchange_share", exchange_ms / step_ms}});
-  row["phases"] = phase_shares(run);
+  row["phases"] = on_host ? phase_shares(run) : json::object();
   const auto [exchanged, expected] = run.exchanged_bytes();
   const StepVolumes planned =
       planned_volumes(session.config(), dtype, world.size(), RoutingCase::kBalanced);
@@ -207,9 +210,9 @@ json bench_step(const Runtime& runtime, const RunConfig& config, const StepBench
                        {"exchange_expected", expected},
                        {"reduction", planned.reduction * world.size()},
                        {"gather", planned.gather * world.size()}};
-  const double peak =
-      gemm_peak(world, dtype, bench.gemm_size,
-                {/*warmup=*/1, std::min<int64_t>(5, bench.rounds.quiet), bench.rounds.seconds / 2});
+  const double peak = gemm_peak(
+      world, dtype, bench.gemm_size,
+      {/*warmup=*/1, std::min<int64_t>(5, rounds.quiet), rounds.seconds / 2, rounds.device});
   row["peak_gflops"] = peak / 1e9;
   row["mfu"] = flops / times.median() / peak;
   row["load_average_after"] = load_average();

@@ -27,7 +27,7 @@ RunConfig balanced_routing(RunConfig config);
 ///   flops_per_token  see ModelSize
 ///   peak_rss_bytes   of each rank, before the peak is measured
 ///   phases           share of the step of each part (phase_clock.h) on rank 0, over a few
-///                    steps of their own; sum 1
+///                    steps of their own; sum 1. None on a GPU, whose work the host only enqueues
 ///   comm_share       of the step: in collectives, waiting included; exchange_share: all-to-alls
 ///   wire_bytes       per step, all ranks together: exchange as counted, with the counts that
 ///                    announce the rows; exchange_expected, the rows alone: choices that leave

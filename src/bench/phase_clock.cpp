@@ -8,16 +8,17 @@
 namespace switchyard {
 namespace {
 
-/// LibTorch calls plain functions back, on the thread that they were added on.
+/// LibTorch calls plain functions back: on the thread that they were added on, and on those that
+/// autograd has for devices, while that one waits for them.
 PhaseClock*& listener() {
-  thread_local PhaseClock* clock = nullptr;
+  static PhaseClock* clock = nullptr;
   return clock;
 }
 
 }  // namespace
 
 PhaseClock::PhaseClock() {
-  TORCH_CHECK(listener() == nullptr, "a PhaseClock listens on this thread already");
+  TORCH_CHECK(listener() == nullptr, "a PhaseClock listens already");
   listener() = this;
   handle_ = at::addThreadLocalCallback(
       at::RecordFunctionCallback(&on_start, &on_end)

@@ -13,6 +13,8 @@
 #include <string>
 #include <thread>
 
+#include "ops/host_copy.h"
+
 namespace switchyard {
 namespace {
 
@@ -90,6 +92,7 @@ std::vector<Samples> time_in_turn(Communicator& world, const Rounds& rounds,
       world.barrier("start of a measurement");
       const Clock::time_point began = Clock::now();
       bodies[b]();
+      wait_for(rounds.device);
       world.barrier("end of a measurement");
       const double seconds = seconds_since(began);
       const Busy after = busy_seconds(world);
@@ -103,12 +106,15 @@ std::vector<Samples> time_in_turn(Communicator& world, const Rounds& rounds,
   }
 }
 
-int64_t repeats(Communicator& world, const std::function<void()>& body, double seconds) {
+int64_t repeats(Communicator& world, const std::function<void()>& body, double seconds,
+                c10::Device device) {
   body();
+  wait_for(device);
   int64_t calls = 1;
   while (true) {
     const Clock::time_point start = Clock::now();
     for (int64_t i = 0; i < calls; ++i) body();
+    wait_for(device);
     const double taken = seconds_since(start);
     const auto wanted =
         static_cast<int64_t>(static_cast<double>(calls) * seconds / std::max(taken, 1e-9));

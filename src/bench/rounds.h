@@ -1,5 +1,7 @@
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <array>
 #include <cstdint>
 #include <functional>
@@ -13,9 +15,10 @@ namespace switchyard {
 
 /// How often something is timed.
 struct Rounds {
-  int64_t warmup = 3;   // rounds that do not count
-  int64_t quiet = 10;   // rounds to have in which other programs did next to nothing
-  double seconds = 60;  // when to end with less, though with 3 rounds
+  int64_t warmup = 3;             // rounds that do not count
+  int64_t quiet = 10;             // rounds to have in which other programs did next to nothing
+  double seconds = 60;            // when to end with less, though with 3 rounds
+  c10::Device device = at::kCPU;  // what computes: it has done what a body gives it in its time
 };
 
 /// Times of one thing. A sample is quiet when other programs took less than 5 % of this
@@ -48,7 +51,8 @@ std::vector<Samples> time_in_turn(Communicator& world, const Rounds& rounds,
 
 /// How often to call something so short that the clock or a barrier would show: until about
 /// `seconds`, the same on all ranks. Calls it a few times. Collective over `world`.
-int64_t repeats(Communicator& world, const std::function<void()>& body, double seconds = 5e-3);
+int64_t repeats(Communicator& world, const std::function<void()>& body, double seconds = 5e-3,
+                c10::Device device = at::kCPU);
 
 /// Threads of this rank from here on: `threads`, or with 0 this host's cores shared out.
 void use_threads(const Runtime& runtime, int64_t threads);

@@ -9,6 +9,7 @@
 #include "bench/bench_moe_layer.h"
 #include "bench/bench_step.h"
 #include "cli/command.h"
+#include "distributed/device.h"
 #include "train/load_run_config.h"
 
 namespace switchyard {
@@ -17,7 +18,7 @@ namespace {
 using nlohmann::json;
 
 struct BenchFlags {
-  std::string what, config, note;
+  std::string what, config, device, note;
   std::vector<std::string> sets;
   Rounds rounds;
   int64_t threads = 0, gemm_size = 4096, most_bytes = int64_t{64} << 20;
@@ -143,6 +144,7 @@ ExitCode run_bench(const BenchFlags& flags, const Runtime& runtime) {
   std::optional<RunConfig> config;
   if (!flags.config.empty())
     config = load_run_config(flags.config, flags.sets, runtime.world_size());
+  if (config && !flags.device.empty()) config->train.device = flags.device;
   json result;
   std::string (*as_text)(const json&) = nullptr;
   if (flags.what == "step") {
@@ -155,16 +157,22 @@ ExitCode run_bench(const BenchFlags& flags, const Runtime& runtime) {
     use_threads(runtime, flags.threads > 0 ? flags.threads : configured);
     ParallelConfig parallel;
     parallel.expert = config ? config->parallel.expert : runtime.world_size();
-    const Mesh mesh = runtime.make_mesh(parallel);
+    if (config) parallel.gpu_transport = config->parallel.gpu_transport;
+    Rounds rounds = flags.rounds;
+    rounds.device = select_device(config                 ? config->train.device
+                                  : flags.device.empty() ? "cpu"
+                                                         : flags.device,
+                                  runtime.local_rank());
+    const Mesh mesh = runtime.make_mesh(parallel, rounds.device);
     if (flags.what == "gemm") {
       result = bench_gemm(*mesh.world, gemm_shapes(flags.gemm_size, config, runtime.world_size()),
-                          flags.rounds);
+                          rounds);
       as_text = gemm_text;
     } else if (flags.what == "all-to-all") {
       result = bench_all_to_all(*mesh.world, flags.most_bytes, flags.rounds);
       as_text = all_to_all_text;
     } else {
-      result = bench_moe_layer(mesh, layer_cases(config), flags.rounds);
+      result = bench_moe_layer(mesh, layer_cases(config), rounds);
       as_text = moe_layer_text;
     }
   }
@@ -187,6 +195,13 @@ Command add_bench(CLI::App& app) {
                    "The run whose step, layer or shapes to measure; step needs one, with "
                    "model.vocab_size, and no data")
       ->type_name("CONFIG.yaml");
+  command
+      ->add_option(
+          "--device", flags->device,
+          "What computes in gemm, moe-layer and step: cpu, or cuda, one GPU per rank; without "
+          "it --config's train.device")
+      ->type_name("cpu|cuda")
+      ->check(CLI::IsMember({"cpu", "cuda"}));
   command->add_option("--set", flags->sets, "A key over --config's; may be repeated")
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);

@@ -13,7 +13,7 @@ namespace switchyard {
 namespace {
 
 struct EvalFlags {
-  std::string checkpoint, data, split = "val", precision = "fp32", domain;
+  std::string checkpoint, data, split = "val", device = "cpu", precision = "fp32", domain;
   int64_t sequence_length = 0, batches = 0;
   bool json = false, allow_noncausal = false;
 };
@@ -26,7 +26,7 @@ void check(const EvalFlags& flags) {
 ExitCode run_eval(const EvalFlags& flags, const Runtime& runtime) {
   check(flags);
   const LoadedModel model =
-      load_model(runtime, flags.checkpoint, flags.precision,
+      load_model(runtime, flags.checkpoint, flags.device, flags.precision,
                  flags.allow_noncausal ? CrossToken::kAllow : CrossToken::kRefuse);
   Session& session = *model.session;
   check_tokenizer(model.source, flags.data);
@@ -77,6 +77,12 @@ Command add_eval(CLI::App& app) {
                    "Which domain the text is of, where the router chooses by it: name or index of "
                    "a source of the run's data.path")
       ->type_name("NAME");
+  command
+      ->add_option("--device", flags->device,
+                   "What computes: processors, or one GPU per rank in a build with CUDA")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->type_name("cpu|cuda")
+      ->capture_default_str();
   command->add_option("--precision", flags->precision, "Arithmetic of the matrix products")
       ->type_name("fp32|bf16|auto")
       ->capture_default_str();

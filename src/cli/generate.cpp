@@ -15,7 +15,7 @@ namespace switchyard {
 namespace {
 
 struct GenerateFlags {
-  std::string checkpoint, prompt, precision = "fp32", domain;
+  std::string checkpoint, prompt, device = "cpu", precision = "fp32", domain;
   SamplingOptions sampling;
   bool chat = false, allow_noncausal = false;
 };
@@ -62,7 +62,7 @@ void check(const GenerateFlags& flags) {
 ExitCode run_generate(GenerateFlags flags, const Runtime& runtime) {
   check(flags);
   const LoadedModel model =
-      load_model(runtime, flags.checkpoint, flags.precision,
+      load_model(runtime, flags.checkpoint, flags.device, flags.precision,
                  flags.allow_noncausal ? CrossToken::kAllow : CrossToken::kRefuse);
   if (!flags.domain.empty()) {
     flags.sampling.domain = parse_domain(flags.domain, model.session->config());
@@ -118,6 +118,12 @@ Command add_generate(CLI::App& app) {
                    "Which domain to write in, where the router chooses by it: name or index of a "
                    "source of the run's data.path")
       ->type_name("NAME");
+  command
+      ->add_option("--device", flags->device,
+                   "What computes: processors, or one GPU per rank in a build with CUDA")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->type_name("cpu|cuda")
+      ->capture_default_str();
   command->add_option("--precision", flags->precision, "Arithmetic of the matrix products")
       ->type_name("fp32|bf16|auto")
       ->capture_default_str();

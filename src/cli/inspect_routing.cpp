@@ -62,7 +62,7 @@ ExitCode inspect_routing(const InspectRoutingFlags& flags, const Runtime& runtim
   check(flags);
   check_can_be_made(flags.out);
   const LoadedModel model =
-      load_model(runtime, flags.checkpoint, flags.precision, CrossToken::kAllow);
+      load_model(runtime, flags.checkpoint, "cpu", flags.precision, CrossToken::kAllow);
   if (model.session->decoder().num_moe_layers() == 0)
     throw ConfigError("--routing: " + model.source.path() + " has no MoE layers");
   check_tokenizer(model.source, flags.data);

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "config/causality.h"
 #include "data/dataset_meta.h"
+#include "distributed/device.h"
 #include "train/snapshot.h"
 
 namespace switchyard {
@@ -22,13 +23,16 @@ void refuse_cross_token(const ModelSource& source) {
 }  // namespace
 
 LoadedModel load_model(const Runtime& runtime, const std::string& checkpoint,
-                       const std::string& precision, CrossToken cross_token) {
+                       const std::string& device, const std::string& precision,
+                       CrossToken cross_token) {
   if (precision != "fp32" && precision != "bf16" && precision != "auto")
     throw ConfigError("--precision: `" + precision + "` is not one of fp32, bf16, auto");
+  select_device(device, runtime.local_rank());  // before the checkpoint is read
   LoadedModel model{open_model(checkpoint), nullptr};
   if (cross_token == CrossToken::kRefuse) refuse_cross_token(model.source);
   RunConfig config = model.source.config;
   config.train.precision = precision;
+  config.train.device = device;
   config.train.threads = kAuto;
   config.parallel.expert =
       std::gcd(static_cast<int64_t>(runtime.world_size()), config.moe.num_experts);

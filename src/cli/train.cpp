@@ -6,9 +6,11 @@
 #include "cli/command.h"
 #include "cli/console_style.h"
 #include "config/load_config.h"
+#include "distributed/device.h"
 #include "report/live_server.h"
 #include "train/load_run_config.h"
 #include "train/run_description.h"
+#include "train/simulated_run.h"
 #include "train/trainer.h"
 
 namespace switchyard {
@@ -22,6 +24,7 @@ struct TrainFlags {
   std::optional<int> serve;
   std::string serve_host = "127.0.0.1";
   bool print_config = false, dry_run = false, help_config = false;
+  std::optional<int> world, rank, ranks_per_host;  // of a world that is not there
 };
 
 ResumeOptions parse_resume(const std::string& word) {
@@ -47,12 +50,31 @@ std::unique_ptr<LiveServer> serve(const TrainFlags& flags, const RunSection& run
   return server;
 }
 
+/// The dry run of one rank of a world that is not there.
+ExitCode simulate(const TrainFlags& flags, const Runtime& runtime) {
+  if (runtime.world_size() > 1)
+    throw ConfigError("--world: runs alone, without mpirun; it stands for the other ranks");
+  SimulatedPlace place;
+  place.world_size = *flags.world;
+  place.rank = flags.rank.value_or(0);
+  place.ranks_per_host = flags.ranks_per_host.value_or(place.ranks_per_host);
+  if (place.rank >= place.world_size) {
+    throw ConfigError("--rank " + std::to_string(place.rank) + ": a world of " +
+                      std::to_string(place.world_size) + " ranks has 0 to " +
+                      std::to_string(place.world_size - 1));
+  }
+  print_once(runtime,
+             simulate_run(load_run_config(flags.config, flags.sets, place.world_size), place));
+  return kExitOk;
+}
+
 ExitCode run_train(const TrainFlags& flags, const Runtime& runtime) {
   if (flags.help_config) {
     print_once(runtime, config_help());
     return kExitOk;
   }
   if (flags.config.empty()) throw ConfigError("train: CONFIG.yaml is required");
+  if (flags.world) return simulate(flags, runtime);
   const RunConfig config = load_run_config(flags.config, flags.sets, runtime.world_size());
   if (flags.print_config) {
     print_once(runtime, to_yaml(config));
@@ -62,6 +84,7 @@ ExitCode run_train(const TrainFlags& flags, const Runtime& runtime) {
     print_once(runtime, describe_run(config, runtime.world_size()));
     return kExitOk;
   }
+  select_device(config.train.device, runtime.local_rank());  // before the data are read
   const std::unique_ptr<LiveServer> server = serve(flags, config.run, runtime);
   return run_training(runtime, config, parse_resume(flags.resume),
                       console_style(runtime, flags.progress));
@@ -92,7 +115,27 @@ Command add_train(CLI::App& app) {
       ->type_name("auto|on|off")
       ->capture_default_str();
   command->add_flag("--print-config", flags->print_config, "Print the resolved config and stop");
-  command->add_flag("--dry-run", flags->dry_run, "Print model, layout and memory and stop");
+  CLI::Option* dry_run =
+      command->add_flag("--dry-run", flags->dry_run, "Print model, layout and memory and stop");
+  CLI::Option* world =
+      command
+          ->add_option(
+              "--world", flags->world,
+              "With --dry-run: build one rank of a world of so many that is not there, and "
+              "count what it holds and sends in a step")
+          ->type_name("RANKS")
+          ->check(CLI::Range(1, 1 << 20))
+          ->needs(dry_run);
+  command->add_option("--rank", flags->rank, "With --world: which one. Default: 0")
+      ->type_name("RANK")
+      ->check(CLI::Range(0, 1 << 20))
+      ->needs(world);
+  command
+      ->add_option("--ranks-per-host", flags->ranks_per_host,
+                   "With --world: neighbours that share a host. Default: 8")
+      ->type_name("RANKS")
+      ->check(CLI::Range(1, 1 << 20))
+      ->needs(world);
   command->add_flag("--help-config", flags->help_config,
                     "Print every key with type, default, unit and meaning and stop");
   CLI::Option* serve_option =
@@ -113,6 +156,7 @@ Command add_train(CLI::App& app) {
       "Run again, it goes on from the newest checkpoint, on any number of ranks. Exit codes 75, 85 "
       "and 4 mean that starting it again is the cure.\n"
       "Example: switchyard train configs/quickstart.yaml --dry-run\n"
+      "Example: switchyard train configs/presets/qwen3_235b_a22b.yaml --dry-run --world 1024\n"
       "Example: mpirun -n 2 switchyard train configs/quickstart.yaml --set optim.lr=2e-3\n"
       "Example: mpirun -n 4 switchyard train configs/quickstart.yaml --set parallel.expert=4 "
       "--resume strict");

@@ -194,3 +194,10 @@ def test_summary_reads_our_rows(two_ranks, peers, tmp_path, monkeypatch, capsys)
 def test_wrong_flags(words, told):
     done = switchyard("bench", *words)
     assert done.returncode == 2 and told in done.stderr and done.stdout == "", done.stderr
+
+
+@pytest.mark.parametrize("words", [["gemm"], ["moe-layer"], ["step", "--config", CONFIGS / "w1.yaml", *sets({"parallel__expert": 1})]],
+                         ids=lambda words: words[0])
+def test_a_gpu_that_is_not_there_is_not_measured(words):
+    done = switchyard("bench", *words, *QUICK, "--device", "cuda")
+    assert done.returncode == 2 and "train.device: cuda" in done.stderr, done.stderr

@@ -9,7 +9,8 @@ from runs import SOURCE
 PRESETS = SOURCE / "configs/presets"
 # Total and active parameters as published, rounded there; None: not told, or of another form.
 PUBLISHED = {"mixtral_8x7b": (46.7e9, 12.9e9), "deepseekmoe_16b": (16.4e9, 2.8e9), "olmoe_1b_7b": (6.9e9, 1.3e9),
-             "qwen3_30b_a3b": (30.5e9, 3.3e9), "switch_base_8": (0.62e9, None), "switch_c_2048": (1.571e12, None)}
+             "qwen3_30b_a3b": (30.5e9, 3.3e9), "qwen3_235b_a22b": (235e9, 22e9), "switch_base_8": (0.62e9, None),
+             "switch_c_2048": (1.571e12, None)}
 SMALL = {"data__sequence_length": 32, "model__vocab_size": "auto", "model__hidden_size": 64,
          "model__num_hidden_layers": 2, "model__num_attention_heads": 4, "model__num_key_value_heads": 2,
          "model__head_dim": 16, "model__intermediate_size": 96, "model__init_std": 0.02, "moe__num_experts": 16,

@@ -30,7 +30,7 @@ def steps(name):
 def test_bases_are_pinned_and_the_user_is_not_root(name):
     for step in steps(name):
         if step.cmd == "FROM":
-            assert re.fullmatch(r"debian:12-slim|nvidia/cuda:13\.0\.\d+-(devel|runtime)-ubuntu24\.04", step.value[0])
+            assert step.value[0] == "debian:12-slim"
     assert [step.value[0] for step in steps(name) if step.cmd == "USER"] == ["1000"]
 
 
@@ -45,19 +45,17 @@ def test_what_is_copied_is_there_and_in_the_context(name):
 
 @pytest.mark.parametrize("name", FILES)
 def test_scripts_are_there_and_know_their_options(name):
-    head = (DOCKER / name).read_text().split("FROM")[0]
     for step in steps(name):
         for script, options in re.findall(r"(scripts/\w+\.sh)((?: --\w+)*)", " ".join(step.value)) if step.cmd == "RUN" else []:
-            if not (SOURCE / script).exists():
-                assert f"{script} is missing" in head, f"{name} calls {script}, which is not there, and does not say so"
-                continue
+            text = (SOURCE / script).read_text()
             for option in options.split():
-                assert f"    {option})" in (SOURCE / script).read_text(), (script, option)
+                assert re.search(rf"^ +{option}\)", text, re.M), (script, option)
 
 
-def test_the_program_finds_what_it_needs_in_the_cpu_image():
+@pytest.mark.parametrize("name", FILES)
+def test_the_program_finds_what_it_needs_in_the_image(name):
     """Each library of the program comes from a package of the runtime stage, from LibTorch, or with Debian itself."""
-    runtime = " ".join(" ".join(step.value) for step in steps("cpu.Dockerfile") if step.cmd == "RUN")
+    runtime = " ".join(" ".join(step.value) for step in steps(name) if step.cmd == "RUN")
     build = SOURCE / "third_party/apt-packages.txt"
     for library in re.findall(r"^lib([\w-]+)-dev$", build.read_text(), re.M):
         if library in ("cli11", "xxhash"):  # headers only
