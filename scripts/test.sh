@@ -4,7 +4,8 @@
 #   scripts/test.sh
 #
 # The checks that take seconds come first, CTest's summary last. From a warm build
-# it takes under 20 minutes on two cores. Arguments are passed on to ctest:
+# it takes under 20 minutes on two cores. With CI=true the CUDA build is checked as well
+# (scripts/test_cuda.sh), where its sources have changed. Arguments are passed on to ctest:
 # `scripts/test.sh -R metrics` runs the tests of that name.
 source "$(dirname "$0")/lib.sh"
 if [ "${1:-}" = --help ]; then usage && exit; fi
@@ -59,6 +60,7 @@ scripts/code_shape.py
 [ ${#failed[@]} -eq 0 ] || fail "failed: ${failed[*]}"
 
 scripts/build.sh --tests
+if [ "${CI:-}" = true ]; then scripts/test_cuda.sh; fi
 
 # A test that skips itself has not run: that is a failure, said after the summary.
 log=build/release/ctest.log
