@@ -99,29 +99,6 @@ class Slots {
   std::vector<int64_t> used_;
 };
 
-}  // namespace
-
-Priority parse_priority(const std::string& word) {
-  if (word == "position") return Priority::kPosition;
-  if (word == "choice") return Priority::kChoice;
-  if (word == "probability") return Priority::kProbability;
-  if (word == "probability_sum") return Priority::kProbabilitySum;
-  TORCH_CHECK(word == "random", "moe.capacity.priority: ", word);
-  return Priority::kRandom;
-}
-
-int64_t expert_capacity(const CapacityConfig& capacity, double factor, int64_t tokens,
-                        int64_t num_experts, int64_t top_k) {
-  const double choices =
-      static_cast<double>(tokens) * static_cast<double>(capacity.counts_k ? top_k : 1);
-  const auto slots = static_cast<int64_t>(
-      rounded(capacity.round, factor * choices / static_cast<double>(num_experts)));
-  const int64_t at_least = std::max(slots, capacity.min);
-  return (at_least + capacity.multiple_of - 1) / capacity.multiple_of * capacity.multiple_of;
-}
-
-namespace {
-
 /// Tokens of all groups in the order in which they are served: (G, N) int64, on the device of
 /// what they chose.
 Tensor token_orders(const Tensor& experts_TK, const Tensor& score_T, Priority priority,
@@ -174,6 +151,25 @@ void drop_composed(const Tensor& experts_TK, const Tensor& score_T, int64_t num_
 }
 
 }  // namespace
+
+Priority parse_priority(const std::string& word) {
+  if (word == "position") return Priority::kPosition;
+  if (word == "choice") return Priority::kChoice;
+  if (word == "probability") return Priority::kProbability;
+  if (word == "probability_sum") return Priority::kProbabilitySum;
+  TORCH_CHECK(word == "random", "moe.capacity.priority: ", word);
+  return Priority::kRandom;
+}
+
+int64_t expert_capacity(const CapacityConfig& capacity, double factor, int64_t tokens,
+                        int64_t num_experts, int64_t top_k) {
+  const double choices =
+      static_cast<double>(tokens) * static_cast<double>(capacity.counts_k ? top_k : 1);
+  const auto slots = static_cast<int64_t>(
+      rounded(capacity.round, factor * choices / static_cast<double>(num_experts)));
+  const int64_t at_least = std::max(slots, capacity.min);
+  return (at_least + capacity.multiple_of - 1) / capacity.multiple_of * capacity.multiple_of;
+}
 
 void drop_over_capacity(const Tensor& experts_TK, const Tensor& probs_TK, int64_t num_experts,
                         int64_t capacity, Priority priority, int64_t layer,

@@ -237,10 +237,6 @@ void break_gradients(Session& session, const Tensor& sums) {
   }
 }
 
-}  // namespace
-
-namespace {
-
 /// On this thread, as every collective: LibTorch would take one of its own for a GPU.
 void backward(const Tensor& objective) {
   struct OneThread {

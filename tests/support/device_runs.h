@@ -14,7 +14,8 @@ namespace switchyard {
 /// What a small model learns in a few steps on the ranks of test_runtime(), to hold one device
 /// against another.
 
-/// Two MoE layers around a dense one; all that a step draws, drops and carries along is on.
+/// sample_config (sample_config.h) with balance losses, jitter and selection bias, experts over all
+/// ranks.
 RunConfig sample_device_config();
 
 /// This rank's two micro-batches of a step.

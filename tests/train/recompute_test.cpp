@@ -6,9 +6,9 @@
 
 #include <map>
 
-#include "config/load_config.h"
 #include "support/micro_batches.h"
 #include "support/mpi_main.h"
+#include "support/sample_config.h"
 #include "support/sample_routers.h"
 #include "support/tensors.h"
 
@@ -18,37 +18,6 @@ namespace switchyard {
 namespace {
 
 using at::Tensor;
-
-constexpr int64_t kSequences = 8, kLength = 6, kVocabulary = 64, kLayers = 3;
-
-/// Two MoE layers around a dense one; all that a step draws, drops and carries along is on.
-RunConfig sample_config() {
-  RunConfig config;
-  config.data.path = {{"unused", 1.0, ""}};
-  config.data.sequence_length = kLength;
-  config.data.mask_documents = true;
-  config.model.vocab_size = kVocabulary;
-  config.model.hidden_size = 12;
-  config.model.num_hidden_layers = kLayers;
-  config.model.num_attention_heads = 2;
-  config.model.num_key_value_heads = 1;
-  config.model.intermediate_size = 18;
-  config.model.init_std = 0.3;
-  config.model.dropout = 0.1;
-  config.moe.layers = "0,2";
-  config.moe.num_experts = 8;
-  config.moe.expert_intermediate_size = 10;
-  config.moe.expert_dropout = 0.1;
-  config.moe.shared_experts = {1, 6, true};
-  config.moe.capacity.factor = 1.0;
-  config.moe.capacity.min = 1;
-  config.moe.z_loss.coef = 0.01;
-  config.train.threads = 1;
-  config.train.precision = "fp32";
-  config.train.global_batch_size = kSequences;
-  resolve_autos(config.model);
-  return config;
-}
 
 /// Counts the regions that are entered on this thread, and what collectives are for.
 class Counts {
@@ -134,7 +103,8 @@ struct Outcome {
 
 /// Two steps in two micro-batches each. Collective over the world.
 Outcome run(RunConfig config, const char* recompute, int64_t EP) {
-  const int64_t W = test_runtime().world_size(), r = test_runtime().rank(), mine = kSequences / W;
+  const int64_t r = test_runtime().rank(),
+                mine = config.train.global_batch_size / test_runtime().world_size();
   config.train.recompute = recompute;
   config.train.micro_batch_size = mine / 2;
   config.parallel.expert = EP;
@@ -143,7 +113,7 @@ Outcome run(RunConfig config, const char* recompute, int64_t EP) {
     *group = std::make_unique<CountedCommunicator>(std::move(*group));
   }
   Session session(std::move(mesh), test_runtime().record(), 1, config);
-  session.decoder().use_token_counts(at::ones({kVocabulary}, at::kLong));
+  session.decoder().use_token_counts(at::ones({session.config().model.vocab_size}, at::kLong));
   std::vector<MicroBatch> batches;
   for (int64_t m = 0; m < 2; ++m) {
     batches.push_back(
