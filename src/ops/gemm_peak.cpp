@@ -12,13 +12,14 @@ namespace switchyard {
 
 namespace {
 
-/// Of numbers that differ: a GPU multiplies ones faster than a model's.
+/// Of numbers that differ: a GPU multiplies ones faster than a model's. In place, since the
+/// process keeps what it has taken from the host.
 at::Tensor some_matrix(int64_t size, const at::TensorOptions& options) {
-  return at::arange(size * size, options.dtype(at::kLong))
-      .remainder(61)
-      .sub(30)
-      .to(options)
-      .view({size, size});
+  return at::arange(size * size, options.dtype(at::kFloat))
+      .remainder_(61)
+      .sub_(30)
+      .view({size, size})
+      .to(options);
 }
 
 }  // namespace
