@@ -77,15 +77,7 @@ Command add_eval(CLI::App& app) {
                    "Which domain the text is of, where the router chooses by it: name or index of "
                    "a source of the run's data.path")
       ->type_name("NAME");
-  command
-      ->add_option("--device", flags->device,
-                   "What computes: processors, or one GPU per rank in a build with CUDA")
-      ->check(CLI::IsMember({"cpu", "cuda"}))
-      ->type_name("cpu|cuda")
-      ->capture_default_str();
-  command->add_option("--precision", flags->precision, "Arithmetic of the matrix products")
-      ->type_name("fp32|bf16|auto")
-      ->capture_default_str();
+  add_compute_options(*command, flags->device, flags->precision);
   command->add_flag("--json", flags->json, "One JSON object on stdout");
   command->add_flag("--allow-noncausal", flags->allow_noncausal,
                     "Run a model whose router or capacity looks at later tokens, too");

@@ -1,5 +1,6 @@
 #include "cli/load_model.h"
 
+#include <CLI/CLI.hpp>
 #include <numeric>
 
 #include "base/error.h"
@@ -21,6 +22,18 @@ void refuse_cross_token(const ModelSource& source) {
 }
 
 }  // namespace
+
+void add_compute_options(CLI::App& command, std::string& device, std::string& precision) {
+  command
+      .add_option("--device", device,
+                  "What computes: processors, or one GPU per rank in a build with CUDA")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->type_name("cpu|cuda")
+      ->capture_default_str();
+  command.add_option("--precision", precision, "Arithmetic of the matrix products")
+      ->type_name("fp32|bf16|auto")
+      ->capture_default_str();
+}
 
 LoadedModel load_model(const Runtime& runtime, const std::string& checkpoint,
                        const std::string& device, const std::string& precision,

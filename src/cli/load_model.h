@@ -1,5 +1,6 @@
 #pragma once
 
+#include <CLI/App.hpp>
 #include <memory>
 #include <string>
 
@@ -16,6 +17,9 @@ struct LoadedModel {
 
 /// What to do with a model whose evaluation looks across tokens (config/causality.h).
 enum class CrossToken { kRefuse, kAllow };
+
+/// Adds --device and --precision, as load_model takes them.
+void add_compute_options(CLI::App& command, std::string& device, std::string& precision);
 
 /// Loads the weights that a checkpoint argument names onto this job's ranks, whatever the run
 /// that made it computed on, to compute on `device` (as train.device). The
