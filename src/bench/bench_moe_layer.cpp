@@ -168,6 +168,7 @@ std::vector<LayerCase> layer_cases(const std::optional<RunConfig>& config) {
     LayerCase layer;
     layer.experts = experts;
     layer.tokens = tokens;
+    layer.padding = tokens == LayerCase{}.tokens && (experts == 8 || experts == 64);
     cases.push_back(layer);
   };
   for (const int64_t experts : {8, 16, 32, 64, 128}) add(experts, 4096);
@@ -178,20 +179,27 @@ std::vector<LayerCase> layer_cases(const std::optional<RunConfig>& config) {
 }
 
 nlohmann::json bench_moe_layer(const Mesh& mesh, const std::vector<LayerCase>& cases,
-                               const Rounds& rounds) {
+                               const Rounds& rounds, const LayerListener& tell) {
+  struct Routed {
+    const LayerCase& layer;
+    at::ScalarType dtype;
+    Tensor experts_TK;
+  };
   nlohmann::json result = described("moe-layer", *mesh.world);
   result["results"] = result["padding"] = nlohmann::json::array();
+  std::vector<Routed> to_pad;
   for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
     for (const LayerCase& layer : cases) {
-      Tensor experts_TK;
-      {
-        LayerComparison comparison(mesh, layer, dtype, rounds.device);
-        result["results"].push_back(comparison.measure(rounds));
-        experts_TK = comparison.experts_TK();
-      }
-      if (!rounds.device.is_cpu()) continue;
-      result["padding"].push_back(bench_padding(*mesh.world, layer, dtype, experts_TK, rounds));
+      LayerComparison comparison(mesh, layer, dtype, rounds.device);
+      result["results"].push_back(comparison.measure(rounds));
+      tell.result(result["results"].back());
+      if (layer.padding && rounds.device.is_cpu())
+        to_pad.push_back({layer, dtype, comparison.experts_TK()});
     }
+  }
+  for (const auto& [layer, dtype, experts_TK] : to_pad) {
+    result["padding"].push_back(bench_padding(*mesh.world, layer, dtype, experts_TK, rounds));
+    tell.padding(result["padding"].back());
   }
   return result;
 }

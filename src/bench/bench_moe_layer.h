@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <vector>
@@ -18,10 +19,12 @@ struct LayerCase {
   int64_t hidden = 512, width = 1024;  // of the model, of an expert
   int64_t experts = 8, top_k = 2;
   int64_t tokens = 4096;
+  bool padding = true;  // compare it with padded layers too, which takes nine times as long
 };
 
 /// Hidden 512, expert width 1024, top-2 at 4,096 tokens with 8 to 128 experts, and fewer rows
-/// per expert; or the layer of `config` at one of its micro-batches.
+/// per expert, 8 and 64 experts beside padded layers; or the layer of `config` at one of its
+/// micro-batches.
 std::vector<LayerCase> layer_cases(const std::optional<RunConfig>& config);
 
 /// Forward and backward of the layer (router, its losses, exchange and all) against the dense
@@ -39,8 +42,12 @@ std::vector<LayerCase> layer_cases(const std::optional<RunConfig>& config);
 /// and padded_grouped, capacity_C_grouped: the same padded rows through the product that
 /// dropless takes. `over_dropless` is time over dropless time; `dropped` the share of choices.
 ///
-/// Collective over the mesh, with the experts sharded over its expert group.
+/// Each entry is told as soon as it is measured, all of `results` first, on every rank. Collective
+/// over the mesh, with the experts sharded over its expert group.
+struct LayerListener {
+  std::function<void(const nlohmann::json&entry)> result, padding;
+};
 nlohmann::json bench_moe_layer(const Mesh& mesh, const std::vector<LayerCase>& cases,
-                               const Rounds& rounds);
+                               const Rounds& rounds, const LayerListener& tell);
 
 }  // namespace switchyard

@@ -74,29 +74,37 @@ std::string all_to_all_text(const json& result) {
   return lines;
 }
 
-std::string moe_layer_text(const json& result) {
-  std::string lines =
-      "dtype  experts  tokens  rows each  max load   dense ms   MoE ms  MoE / dense  quiet\n";
-  for (const json& row : result.at("results")) {
-    lines += text("%-5s  %7d  %6d  %9d  %8.2f  %9.1f %8.1f  %11.2f  %d of %d\n",
-                  word(row, "precision").c_str(), row.at("experts").get<int>(),
-                  row.at("tokens").get<int>(), row.at("rows_per_expert").get<int>(),
-                  number(row, "max_load"), 1e3 * number(row, "dense_s"), 1e3 * number(row, "moe_s"),
-                  number(row, "ratio"), row.at("quiet").get<int>(), row.at("rounds").get<int>());
-  }
-  lines += "\nwhat padding costs at the same routing: time over dropless\n";
-  for (const json& entry : result.at("padding")) {
-    lines += text("%s, %d experts, %d tokens, max load %.2f\n", word(entry, "precision").c_str(),
-                  entry.at("experts").get<int>(), entry.at("tokens").get<int>(),
-                  number(entry, "max_load"));
-    for (const json& way : entry.at("ways")) {
-      lines +=
-          text("  %-22s %9.1f ms  %6.2f  %7d rows  %5.1f %% dropped\n", word(way, "name").c_str(),
-               1e3 * number(way, "layer_s"), number(way, "over_dropless"),
-               way.at("rows").get<int>(), 100 * number(way, "dropped"));
-    }
+std::string layer_line(const json& row) {
+  return text("%-5s  %7d  %6d  %9d  %8.2f  %9.1f %8.1f  %11.2f  %d of %d\n",
+              word(row, "precision").c_str(), row.at("experts").get<int>(),
+              row.at("tokens").get<int>(), row.at("rows_per_expert").get<int>(),
+              number(row, "max_load"), 1e3 * number(row, "dense_s"), 1e3 * number(row, "moe_s"),
+              number(row, "ratio"), row.at("quiet").get<int>(), row.at("rounds").get<int>());
+}
+
+std::string padding_lines(const json& entry) {
+  std::string lines = text(
+      "%s, %d experts, %d tokens, max load %.2f: what padding costs at the same routing, time over "
+      "dropless\n",
+      word(entry, "precision").c_str(), entry.at("experts").get<int>(),
+      entry.at("tokens").get<int>(), number(entry, "max_load"));
+  for (const json& way : entry.at("ways")) {
+    lines +=
+        text("  %-22s %9.1f ms  %6.2f  %7d rows  %5.1f %% dropped\n", word(way, "name").c_str(),
+             1e3 * number(way, "layer_s"), number(way, "over_dropless"), way.at("rows").get<int>(),
+             100 * number(way, "dropped"));
   }
   return lines;
+}
+
+/// Minutes: lines are given to `print` as soon as they are known.
+json run_moe_layer(const Mesh& mesh, const std::vector<LayerCase>& cases, const Rounds& rounds,
+                   const std::function<void(const std::string&)>& print) {
+  print(heading(described("moe-layer", *mesh.world)) +
+        "dtype  experts  tokens  rows each  max load   dense ms   MoE ms  MoE / dense  quiet\n");
+  return bench_moe_layer(mesh, cases, rounds,
+                         {[&](const json& entry) { print(layer_line(entry)); },
+                          [&](const json& entry) { print(padding_lines(entry)); }});
 }
 
 std::string step_text(const json& row) {
@@ -172,8 +180,10 @@ ExitCode run_bench(const BenchFlags& flags, const Runtime& runtime) {
       result = bench_all_to_all(*mesh.world, flags.most_bytes, flags.rounds);
       as_text = all_to_all_text;
     } else {
-      result = bench_moe_layer(mesh, layer_cases(config), rounds);
-      as_text = moe_layer_text;
+      result = run_moe_layer(mesh, layer_cases(config), rounds, [&](const std::string& lines) {
+        if (!flags.json) print_once(runtime, lines);
+      });
+      if (!flags.json) return kExitOk;
     }
   }
   if (runtime.rank() != 0) return kExitOk;

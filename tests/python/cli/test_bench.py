@@ -133,6 +133,15 @@ def test_moe_layer():
         assert ways["capacity_1.0"]["dropped"] >= ways["capacity_1.25"]["dropped"] >= ways["capacity_2.0"]["dropped"]
 
 
+def test_moe_layer_tells_a_line_for_each_layer():
+    done = switchyard("bench", "moe-layer", "--config", CONFIGS / "w1.yaml", *QUICK, *sets({**SMALL, "parallel__expert": 1}))
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("moe-layer on 1 rank(s)") and lines[1].startswith("dtype  experts")
+    assert [line.split()[:3] for line in lines[2:4]] == [["fp32", str(EXPERTS), "128"], ["bf16", str(EXPERTS), "128"]]
+    assert [line.split()[0] for line in lines[4:]].count("dropless") == 2
+
+
 @pytest.fixture(scope="module")
 def peers():
     """The peers' workloads.py and summary.py."""
