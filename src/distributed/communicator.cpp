@@ -69,6 +69,42 @@ at::Tensor Communicator::all_to_all(const at::Tensor& input, const std::vector<i
   return output;
 }
 
+std::unique_ptr<UnderWay> Communicator::start_all_reduce(at::Tensor& x, ReduceOp op,
+                                                         const char* purpose) {
+  all_reduce(x, op, purpose);
+  return std::make_unique<Over>();
+}
+
+std::unique_ptr<UnderWay> Communicator::start_reduce_scatter_uneven(
+    const at::Tensor& input, const std::vector<int64_t>& counts, at::Tensor& output,
+    const char* purpose) {
+  at::Tensor apart = output.is_alias_of(input) ? at::empty_like(output) : output;
+  reduce_scatter_uneven(input, counts, apart, purpose);
+  if (!apart.is_same(output)) output.copy_(apart);
+  return std::make_unique<Over>();
+}
+
+std::unique_ptr<UnderWay> Communicator::start_all_gather_uneven(at::Tensor& x,
+                                                                const std::vector<int64_t>& counts,
+                                                                const char* purpose) {
+  check_pieces(x, counts);
+  int64_t begin = 0;
+  for (int root = 0; root < size(); begin += counts[root++]) {
+    if (counts[root] == 0) continue;
+    at::Tensor piece = x.narrow(0, begin, counts[root]);
+    broadcast(piece, root, purpose);
+  }
+  return std::make_unique<Over>();
+}
+
+void Communicator::check_pieces(const at::Tensor& x, const std::vector<int64_t>& counts) const {
+  const int64_t total = std::accumulate(counts.begin(), counts.end(), int64_t{0});
+  TORCH_CHECK(x.dim() == 1 && x.is_contiguous() && static_cast<int>(counts.size()) == size() &&
+                  total == x.numel(),
+              "all_gather: ", counts.size(), " pieces of ", total, " elements in all in ",
+              x.sizes(), " over ", size(), " ranks");
+}
+
 void Communicator::check_blocks(const at::Tensor& input, const RowBlocks& send,
                                 const at::Tensor& output, const RowBlocks& recv) const {
   check_side(input, send, size());

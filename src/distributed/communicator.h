@@ -27,15 +27,20 @@ struct RowBlocks {
   std::vector<int64_t> by_rank(int ranks) const;
 };
 
-/// An all-to-all that is under way. The communicator outlives it.
-class RowsUnderWay {
+/// A collective that is under way. The communicator outlives it.
+class UnderWay {
  public:
-  virtual ~RowsUnderWay() = default;
+  virtual ~UnderWay() = default;
 
-  /// Once: waits until this rank's rows have left and those of the others are in their place.
-  /// Throws a CommError that names the two ranks where another sends more or fewer rows than
-  /// this one expects.
+  /// Once: waits until what this rank brings has left and what it gets is in its place. On a GPU
+  /// the current stream waits, the host does not.
   virtual void wait() = 0;
+};
+
+/// One that is over when it has begun.
+class Over final : public UnderWay {
+ public:
+  void wait() override {}
 };
 
 /// A fixed set of ranks that communicate. Every method is collective: each rank
@@ -99,13 +104,32 @@ class Communicator {
 
   /// Begins an all-to-all from places of `input` (S, D...) to places of `output` (R, D...), of
   /// one dtype: block b of `send` for a rank arrives there in block b of `recv` for this one.
-  /// Both sides know the counts, as above. The tensors are left alone until `wait`. Several may
-  /// be under way, begun in the same order on every rank and waited for in any. Each rank waits
+  /// Both sides know the counts; where they do not agree, `wait` throws a CommError that names the
+  /// two ranks, but on GPUs, where nobody sees it. The tensors are left alone until then. Several
+  /// may be under way, begun in the same order on every rank and waited for in any. Each rank waits
   /// for all that it began: rows may move only while both of their ranks are inside of calls.
-  virtual std::unique_ptr<RowsUnderWay> start_all_to_all(const at::Tensor& input,
-                                                         const RowBlocks& send, at::Tensor& output,
-                                                         const RowBlocks& recv,
-                                                         const char* purpose) = 0;
+  virtual std::unique_ptr<UnderWay> start_all_to_all(const at::Tensor& input, const RowBlocks& send,
+                                                     at::Tensor& output, const RowBlocks& recv,
+                                                     const char* purpose) = 0;
+
+  // Begin others of the above; the tensors are left alone until `wait`. Whatever is under way was
+  // begun in the same order on every rank. Here the call is over when it has begun, as MPI needs a
+  // rank's own time for it; NCCL's go on beside what the current stream does.
+
+  virtual std::unique_ptr<UnderWay> start_all_reduce(at::Tensor& x, ReduceOp op,
+                                                     const char* purpose);
+
+  /// `output` may be this rank's piece of `input` itself.
+  virtual std::unique_ptr<UnderWay> start_reduce_scatter_uneven(const at::Tensor& input,
+                                                                const std::vector<int64_t>& counts,
+                                                                at::Tensor& output,
+                                                                const char* purpose);
+
+  /// In place: the next counts[r] elements of x are rank r's, which may be none, and go to all. The
+  /// counts add up to x.numel() and are the same on every rank.
+  virtual std::unique_ptr<UnderWay> start_all_gather_uneven(at::Tensor& x,
+                                                            const std::vector<int64_t>& counts,
+                                                            const char* purpose);
 
   /// Of the hosts: what their GPUs have to do goes on.
   virtual void barrier(const char* purpose) = 0;
@@ -151,6 +175,8 @@ class Communicator {
   /// The contract of start_all_to_all; throws c10::Error.
   void check_blocks(const at::Tensor& input, const RowBlocks& send, const at::Tensor& output,
                     const RowBlocks& recv) const;
+  /// That of start_all_gather_uneven.
+  void check_pieces(const at::Tensor& x, const std::vector<int64_t>& counts) const;
 
  private:
   int rank_, size_;

@@ -109,9 +109,9 @@ class HostStagedCommunicator final : public Communicator {
     if (rank() != root) x.copy_(staged);
   }
 
-  std::unique_ptr<RowsUnderWay> start_all_to_all(const Tensor& input, const RowBlocks& send,
-                                                 Tensor& output, const RowBlocks& recv,
-                                                 const char* purpose) override;
+  std::unique_ptr<UnderWay> start_all_to_all(const Tensor& input, const RowBlocks& send,
+                                             Tensor& output, const RowBlocks& recv,
+                                             const char* purpose) override;
 
   void barrier(const char* purpose) override {
     const Collective call(*this, "barrier", purpose, 0);
@@ -139,7 +139,7 @@ class HostStagedCommunicator final : public Communicator {
 };
 
 /// Rows of a device are packed on their way: only those that are sent cross to the host.
-class HostStagedCommunicator::Exchange final : public RowsUnderWay {
+class HostStagedCommunicator::Exchange final : public UnderWay {
  public:
   Exchange(HostStagedCommunicator& communicator, const Tensor& input, const RowBlocks& send,
            Tensor& output, const RowBlocks& recv, const char* purpose)
@@ -171,15 +171,15 @@ class HostStagedCommunicator::Exchange final : public RowsUnderWay {
   const Tensor output_;
   const RowBlocks recv_;
   Tensor staged_;  // undefined: the rows go straight into `output_`
-  std::unique_ptr<RowsUnderWay> rows_;
+  std::unique_ptr<UnderWay> rows_;
   std::optional<Collective> call_;  // until the end of `wait`
 };
 
-std::unique_ptr<RowsUnderWay> HostStagedCommunicator::start_all_to_all(const Tensor& input,
-                                                                       const RowBlocks& send,
-                                                                       Tensor& output,
-                                                                       const RowBlocks& recv,
-                                                                       const char* purpose) {
+std::unique_ptr<UnderWay> HostStagedCommunicator::start_all_to_all(const Tensor& input,
+                                                                   const RowBlocks& send,
+                                                                   Tensor& output,
+                                                                   const RowBlocks& recv,
+                                                                   const char* purpose) {
   check_contract(input, output);
   check_blocks(input, send, output, recv);
   return std::make_unique<Exchange>(*this, input, send, output, recv, purpose);

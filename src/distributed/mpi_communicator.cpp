@@ -153,9 +153,9 @@ class MpiCommunicator final : public Communicator {
     broadcast_range(x, 0, x.numel(), root, purpose);
   }
 
-  std::unique_ptr<RowsUnderWay> start_all_to_all(const at::Tensor& input, const RowBlocks& send,
-                                                 at::Tensor& output, const RowBlocks& recv,
-                                                 const char* purpose) override;
+  std::unique_ptr<UnderWay> start_all_to_all(const at::Tensor& input, const RowBlocks& send,
+                                             at::Tensor& output, const RowBlocks& recv,
+                                             const char* purpose) override;
 
   void barrier(const char* purpose) override {
     const Collective call(*this, "barrier", purpose, 0);
@@ -266,7 +266,7 @@ class MpiCommunicator final : public Communicator {
 
 /// One message per block, empty ones too: a receiver sees what others send. MPI takes the rows
 /// from their places and puts them into theirs.
-class MpiCommunicator::Exchange final : public RowsUnderWay {
+class MpiCommunicator::Exchange final : public UnderWay {
  public:
   Exchange(MpiCommunicator& communicator, const at::Tensor& input, const RowBlocks& send,
            const at::Tensor& output, const RowBlocks& recv, const char* purpose)
@@ -395,11 +395,11 @@ class MpiCommunicator::Exchange final : public RowsUnderWay {
   std::optional<Collective> call_;  // until the end of `wait`
 };
 
-std::unique_ptr<RowsUnderWay> MpiCommunicator::start_all_to_all(const at::Tensor& input,
-                                                                const RowBlocks& send,
-                                                                at::Tensor& output,
-                                                                const RowBlocks& recv,
-                                                                const char* purpose) {
+std::unique_ptr<UnderWay> MpiCommunicator::start_all_to_all(const at::Tensor& input,
+                                                            const RowBlocks& send,
+                                                            at::Tensor& output,
+                                                            const RowBlocks& recv,
+                                                            const char* purpose) {
   check_contract(input);
   check_contract(output);
   check_blocks(input, send, output, recv);

@@ -5,21 +5,15 @@
 #include <ATen/cuda/CUDAEvent.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAGuard.h>
-#include <nccl.h>
-#include <signal.h>
 
 #include <algorithm>
-#include <chrono>
-#include <condition_variable>
+#include <cstdlib>
 #include <cstring>
-#include <exception>
-#include <mutex>
 #include <numeric>
 #include <optional>
-#include <stop_token>
-#include <thread>
 
 #include "base/error.h"
+#include "distributed/nccl_group.h"
 
 namespace switchyard {
 namespace {
@@ -27,9 +21,6 @@ namespace {
 using at::Tensor;
 using at::cuda::CUDAEvent;
 using c10::cuda::CUDAStream;
-
-/// The process ends sooner after an abort.
-constexpr auto kEnd = std::chrono::seconds(5);
 
 int64_t bytes_in(const Tensor& x) { return static_cast<int64_t>(x.nbytes()); }
 
@@ -68,40 +59,28 @@ class NcclCommunicator final : public Communicator {
         device_(device),
         stream_(c10::cuda::getStreamFromPool(/*isHighPriority=*/true, device.index())) {
     const c10::cuda::CUDAGuard guard(device_);
-    ncclUniqueId id = shared_id();
-    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-    config.blocking = 0;
-    check(ncclCommInitRankConfig(&comm_, size(), id, rank(), &config), "ncclCommInitRankConfig",
-          "start");
-    poll("ncclCommInitRankConfig", "start",
-         [&] { return state("ncclCommInitRankConfig", "start") == ncclSuccess; });
+    group_.emplace(name(), rank(), size(), shared_id());
     Tensor x = at::ones({1}, at::device(device_).dtype(at::kFloat));
     all_reduce(x, ReduceOp::kSum, "warm-up");
     wait_for_stream("warm-up");
-    start_to_watch();
-  }
-
-  ~NcclCommunicator() override {
-    watcher_ = {};  // asks it to stop, and waits
-    if (comm_ == nullptr) return;
-    if (failed_ || std::uncaught_exceptions() > 0) {  // the others may not come to an orderly end
-      ncclCommAbort(comm_);
-      return;
-    }
-    ncclResult_t result = ncclCommFinalize(comm_);
-    while (result == ncclInProgress && ncclCommGetAsyncError(comm_, &result) == ncclSuccess) {
-    }
-    ncclCommDestroy(comm_);
+    group_->start_to_watch();
   }
 
   void all_reduce(Tensor& x, ReduceOp op, const char* purpose) override {
+    if (!x.is_cpu()) return start_all_reduce(x, op, purpose)->wait();
     const Collective collective(*this, "all-reduce", purpose, bytes_in(x));
+    host_->all_reduce(x, op, purpose);
+  }
+
+  std::unique_ptr<UnderWay> start_all_reduce(Tensor& x, ReduceOp op, const char* purpose) override {
     check_contract(x);
-    if (x.is_cpu()) return host_->all_reduce(x, op, purpose);
-    if (x.numel() == 0) return;
-    enqueue("ncclAllReduce", purpose, [&] {
-      return ncclAllReduce(bytes_of(x), bytes_of(x), x.numel(), type_of(x),
-                           op == ReduceOp::kSum ? ncclSum : ncclMax, comm_, stream_);
+    if (x.is_cpu()) return Communicator::start_all_reduce(x, op, purpose);
+    return start("all-reduce", purpose, {x}, [&] {
+      if (x.numel() == 0) return;
+      group_->call("ncclAllReduce", purpose, [&] {
+        return ncclAllReduce(bytes_of(x), bytes_of(x), x.numel(), type_of(x),
+                             op == ReduceOp::kSum ? ncclSum : ncclMax, group_->get(), stream_);
+      });
     });
   }
 
@@ -115,28 +94,34 @@ class NcclCommunicator final : public Communicator {
     if (piece == 0) return;
     enqueue("ncclReduceScatter", purpose, [&] {
       return ncclReduceScatter(bytes_of(input), bytes_of(output), piece, type_of(input), ncclSum,
-                               comm_, stream_);
+                               group_->get(), stream_);
     });
   }
 
   void reduce_scatter_uneven(const Tensor& input, const std::vector<int64_t>& counts,
                              Tensor& output, const char* purpose) override {
+    if (!input.is_cpu()) return start_reduce_scatter_uneven(input, counts, output, purpose)->wait();
     const Collective collective(*this, "reduce-scatter", purpose, bytes_in(input));
+    host_->reduce_scatter_uneven(input, counts, output, purpose);
+  }
+
+  std::unique_ptr<UnderWay> start_reduce_scatter_uneven(const Tensor& input,
+                                                        const std::vector<int64_t>& counts,
+                                                        Tensor& output,
+                                                        const char* purpose) override {
     check_contract(input, output);
-    if (input.is_cpu()) return host_->reduce_scatter_uneven(input, counts, output, purpose);
+    if (input.is_cpu())
+      return Communicator::start_reduce_scatter_uneven(input, counts, output, purpose);
     const int64_t total = std::accumulate(counts.begin(), counts.end(), int64_t{0});
     TORCH_CHECK(static_cast<int>(counts.size()) == size() && total == input.numel() &&
                     counts[rank()] == output.numel(),
                 "reduce_scatter: ", counts.size(), " pieces of ", total, " elements in all for ",
                 input.numel(), " elements over ", size(), " ranks");
-    enqueue_group(purpose, [&](auto&& add) {
-      int64_t begin = 0;
-      for (int to = 0; to < size(); begin += counts[to++]) {
-        if (counts[to] == 0) continue;
-        add("ncclReduce", ncclReduce(bytes_of(input) + begin * input.element_size(),
-                                     to == rank() ? bytes_of(output) : nullptr, counts[to],
-                                     type_of(input), ncclSum, to, comm_, stream_));
-      }
+    return start("reduce-scatter", purpose, {input, output}, [&] {
+      call_pieces("ncclReduce", input, counts, purpose, [&](void* piece, int64_t count, int owner) {
+        return ncclReduce(piece, owner == rank() ? bytes_of(output) : nullptr, count,
+                          type_of(input), ncclSum, owner, group_->get(), stream_);
+      });
     });
   }
 
@@ -149,8 +134,20 @@ class NcclCommunicator final : public Communicator {
                 " pieces of ", piece, " elements");
     if (piece == 0) return;
     enqueue("ncclAllGather", purpose, [&] {
-      return ncclAllGather(bytes_of(input), bytes_of(output), piece, type_of(input), comm_,
+      return ncclAllGather(bytes_of(input), bytes_of(output), piece, type_of(input), group_->get(),
                            stream_);
+    });
+  }
+
+  std::unique_ptr<UnderWay> start_all_gather_uneven(Tensor& x, const std::vector<int64_t>& counts,
+                                                    const char* purpose) override {
+    check_contract(x);
+    check_pieces(x, counts);
+    if (x.is_cpu()) return Communicator::start_all_gather_uneven(x, counts, purpose);
+    return start("all-gather", purpose, {x}, [&] {
+      call_pieces("ncclBroadcast", x, counts, purpose, [&](void* piece, int64_t count, int owner) {
+        return ncclBroadcast(piece, piece, count, type_of(x), owner, group_->get(), stream_);
+      });
     });
   }
 
@@ -160,33 +157,33 @@ class NcclCommunicator final : public Communicator {
     if (x.is_cpu()) return host_->broadcast(x, root, purpose);
     if (x.numel() == 0) return;
     enqueue("ncclBroadcast", purpose, [&] {
-      return ncclBroadcast(bytes_of(x), bytes_of(x), x.numel(), type_of(x), root, comm_, stream_);
+      return ncclBroadcast(bytes_of(x), bytes_of(x), x.numel(), type_of(x), root, group_->get(),
+                           stream_);
     });
   }
 
-  std::unique_ptr<RowsUnderWay> start_all_to_all(const Tensor& input, const RowBlocks& send,
-                                                 Tensor& output, const RowBlocks& recv,
-                                                 const char* purpose) override;
+  std::unique_ptr<UnderWay> start_all_to_all(const Tensor& input, const RowBlocks& send,
+                                             Tensor& output, const RowBlocks& recv,
+                                             const char* purpose) override;
 
   void barrier(const char* purpose) override {
     const Collective collective(*this, "barrier", purpose, 0);
     host_->barrier(purpose);
   }
 
-  /// Calls of the other thread wait for the end of the process from now on.
   void abort() override {
-    const std::lock_guard lock(mutex_);
-    if (comm_ == nullptr) return;
-    ncclCommAbort(comm_);
-    comm_ = nullptr;
+    if (group_) group_->abort();
   }
 
  private:
-  class Exchange;
+  class Started;
+  class OfHost;
 
   ncclUniqueId shared_id() {
     ncclUniqueId id{};
-    if (rank() == 0) check(ncclGetUniqueId(&id), "ncclGetUniqueId", "start");
+    const ncclResult_t made = rank() == 0 ? ncclGetUniqueId(&id) : ncclSuccess;
+    if (made != ncclSuccess)
+      throw CommError(std::string("ncclGetUniqueId: ") + ncclGetErrorString(made));
     Tensor bytes = at::empty({sizeof id}, at::kByte);
     std::memcpy(bytes_of(bytes), &id, sizeof id);
     host_->broadcast(bytes, /*root=*/0, "NCCL's id");
@@ -209,242 +206,179 @@ class NcclCommunicator final : public Communicator {
                 output.dtype(), " on ", output.device());
   }
 
-  /// Of a call that is over, or that NCCL goes on with by itself.
-  static bool is_good(ncclResult_t result) {
-    return result == ncclSuccess || result == ncclInProgress;
+  /// What `make` puts on the stream comes after what the current one has to do so far.
+  template <class Make>
+  void put_on_stream(const char* what, const char* purpose, const Make& make) {
+    const c10::cuda::CUDAGuard guard(device_);
+    group_->state(what, purpose);
+    follow(stream_, c10::cuda::getCurrentCUDAStream(device_.index()), ready_);
+    make();
   }
 
-  std::string message(ncclResult_t result, const std::string& what) const {
-    const char* detail = comm_ == nullptr ? "" : ncclGetLastError(comm_);
-    return what + ": rank " + std::to_string(rank()) + " of " + std::to_string(size()) + " of " +
-           name() + ": " + ncclGetErrorString(result) + (*detail == '\0' ? "" : ": ") + detail;
-  }
-
-  void check(ncclResult_t result, const char* what, const char* purpose) {
-    if (is_good(result)) return;
-    failed_ = true;
-    throw CommError(message(result, std::string(what) + ", " + purpose));
-  }
-
-  /// After an abort: by this communicator, which knows why, or before the process ends.
-  [[noreturn]] void throw_lost(const char* what, const char* purpose) {
-    if (failure_.empty()) std::this_thread::sleep_for(kEnd);  // who has aborted tells why
-    throw CommError(std::string(what) + ", " + purpose + ": " +
-                    (failure_.empty() ? name() + " was given up" : failure_));
-  }
-
-  /// What NCCL has met by now, on its own threads and on the network.
-  ncclResult_t state(const char* what, const char* purpose) {
-    std::unique_lock lock(mutex_);
-    ncclResult_t now = ncclSuccess;
-    if (comm_ != nullptr) {
-      check(ncclCommGetAsyncError(comm_, &now), "ncclCommGetAsyncError", purpose);
-      check(now, what, purpose);
-      return now;
-    }
-    lock.unlock();
-    throw_lost(what, purpose);
-  }
-
-  /// In a thread of its own, for when the host waits for the GPU: work that can no longer end is
-  /// aborted, so that the wait ends and the next call tells why.
-  void watch(const std::stop_token& stop) {
-    constexpr auto kLook = std::chrono::milliseconds(100);
-    std::unique_lock lock(mutex_);
-    while (!wake_.wait_for(lock, stop, kLook, [&] { return stop.stop_requested(); })) {
-      if (stop.stop_requested() || comm_ == nullptr) return;
-      ncclResult_t now = ncclSuccess;
-      const ncclResult_t asked = ncclCommGetAsyncError(comm_, &now);
-      if (is_good(asked) && is_good(now)) continue;
-      failure_ = message(is_good(asked) ? now : asked, "ncclCommGetAsyncError");
-      ncclCommAbort(comm_);
-      comm_ = nullptr;
-    }
-  }
-
-  void start_to_watch() {
-    sigset_t all, before;  // signals are for the main thread
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    watcher_ = std::jthread([this](const std::stop_token& stop) { watch(stop); });
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  }
-
-  /// Waits until `done()`, and looks for errors meanwhile.
-  template <class Done>
-  void poll(const char* what, const char* purpose, const Done& done) {
-    constexpr int kEager = 1000;
-    for (int tries = 0; !done(); ++tries) {
-      state(what, purpose);
-      if (tries < kEager) {
-        std::this_thread::yield();
-      } else {
-        std::this_thread::sleep_for(std::chrono::microseconds(100));
-      }
-    }
-  }
-
-  /// A call of NCCL, until NCCL is through with it: its work is on the stream.
-  template <class Call>
-  void call(const char* what, const char* purpose, const Call& make) {
-    std::unique_lock lock(mutex_);
-    const bool is_lost = comm_ == nullptr;
-    if (!is_lost) check(make(), what, purpose);
-    lock.unlock();
-    if (is_lost) throw_lost(what, purpose);
-    poll(what, purpose, [&] { return state(what, purpose) == ncclSuccess; });
-  }
-
-  /// `make` puts work on the stream, which the current stream's order has at this place.
+  /// The same for one call, at this place of the current stream's order.
   template <class Call>
   void enqueue(const char* what, const char* purpose, const Call& make) {
-    const c10::cuda::CUDAGuard guard(device_);
-    state(what, purpose);
-    const CUDAStream current = c10::cuda::getCurrentCUDAStream(device_.index());
-    follow(stream_, current, ready_);
-    call(what, purpose, make);
-    follow(current, stream_, done_);
+    put_on_stream(what, purpose, [&] { group_->call(what, purpose, make); });
+    follow(c10::cuda::getCurrentCUDAStream(device_.index()), stream_, done_);
   }
 
-  /// The same for calls that `make` hands to what it is given.
-  template <class Calls>
-  void enqueue_group(const char* purpose, const Calls& make) {
-    enqueue("ncclGroupEnd", purpose, [&] { return in_group(purpose, make); });
+  /// `make` calls, and the current stream goes on.
+  template <class Make>
+  std::unique_ptr<UnderWay> start(const char* op, const char* purpose, std::vector<Tensor> tensors,
+                                  const Make& make);
+
+  /// One call of `what` per piece of `x` that is not empty: make(piece, elements, its owner).
+  template <class Call>
+  void call_pieces(const char* what, const Tensor& x, const std::vector<int64_t>& counts,
+                   const char* purpose, const Call& make) {
+    group_->call_together(purpose, [&](auto&& add) {
+      int64_t begin = 0;
+      for (int owner = 0; owner < size(); begin += counts[owner++]) {
+        if (counts[owner] == 0) continue;
+        add(what, make(bytes_of(x) + begin * x.element_size(), counts[owner], owner));
+      }
+    });
   }
 
-  template <class Calls>
-  ncclResult_t in_group(const char* purpose, const Calls& make) {
-    check(ncclGroupStart(), "ncclGroupStart", purpose);
-    make([&](const char* what, ncclResult_t result) { check(result, what, purpose); });
-    return ncclGroupEnd();
-  }
-
-  void wait_for_stream(const char* purpose) {
-    CUDAEvent end;
-    end.record(stream_);
-    poll("wait", purpose, [&] { return end.query(); });
-  }
-
-  std::unique_ptr<Communicator> host_;
-  const c10::Device device_;
-  const CUDAStream stream_;
-  CUDAEvent ready_, done_;
-  std::mutex mutex_;  // of the next two
-  ncclComm_t comm_ = nullptr;
-  std::string failure_;  // why comm_ was aborted from here
-  bool failed_ = false;
-  std::condition_variable_any wake_;
-  std::jthread watcher_;
-};
-
-/// One message per block that has rows: places are of no concern to the other side.
-class NcclCommunicator::Exchange final : public RowsUnderWay {
- public:
-  Exchange(NcclCommunicator& communicator, const Tensor& input, const RowBlocks& send,
-           Tensor& output, const RowBlocks& recv, const char* purpose)
-      : communicator_(communicator), input_(input), output_(output) {
-    const int ranks = communicator.size();
-    const std::vector<int64_t> to = send.by_rank(ranks), from = recv.by_rank(ranks);
-    const FlightRecord::Rows rows{to, from};
-    row_elements_ = c10::multiply_integers(input.sizes().slice(1));
-    const int64_t bytes = send.total() * row_elements_ * input.element_size();
-    collective_.emplace(communicator, "all-to-all", purpose, bytes, &rows);
-    if (input.is_cpu()) {
-      host_rows_ = communicator.host_->start_all_to_all(input, send, output, recv, purpose);
-    } else {
-      start(send, recv, purpose);
-    }
-    collective_->step_out();
-  }
-
-  /// What is not waited for has failed: its memory is left alone until the stream is done.
-  ~Exchange() override {
-    if (!collective_ || host_rows_) return;
-    for (const Tensor& x : {input_, output_})
-      c10::cuda::CUDACachingAllocator::recordStream(x.storage().data_ptr(), communicator_.stream_);
-  }
-
-  void wait() override {
-    collective_->step_in();
-    if (host_rows_) {
-      host_rows_->wait();
-    } else {
-      arrived_.block(c10::cuda::getCurrentCUDAStream(communicator_.device_.index()));
-    }
-    collective_.reset();
-  }
-
- private:
-  void start(const RowBlocks& send, const RowBlocks& recv, const char* purpose) {
-    const c10::cuda::CUDAGuard guard(communicator_.device_);
-    const CUDAStream& stream = communicator_.stream_;
-    communicator_.state("all-to-all", purpose);
-    follow(stream, c10::cuda::getCurrentCUDAStream(communicator_.device_.index()),
-           communicator_.ready_);
-    copy_own(send, recv, purpose);
-    communicator_.call("ncclGroupEnd", purpose, [&] {
-      return communicator_.in_group(purpose, [&](auto&& add) {
-        for_each_message(recv, output_, [&](int peer, char* rows, int64_t count) {
-          add("ncclRecv",
-              ncclRecv(rows, count, type_of(output_), peer, communicator_.comm_, stream));
-        });
-        for_each_message(send, input_, [&](int peer, char* rows, int64_t count) {
-          add("ncclSend",
-              ncclSend(rows, count, type_of(input_), peer, communicator_.comm_, stream));
-        });
+  /// One message per block of another rank that has rows, on both sides: places are of no concern
+  /// to the other. This rank's own are copied.
+  void move_rows(const Tensor& input, const RowBlocks& send, const Tensor& output,
+                 const RowBlocks& recv, const char* purpose) {
+    copy_own(input, send, output, recv, purpose);
+    group_->call_together(purpose, [&](auto&& add) {
+      for_each_message(recv, output, [&](int peer, char* rows, int64_t count) {
+        add("ncclRecv", ncclRecv(rows, count, type_of(output), peer, group_->get(), stream_));
+      });
+      for_each_message(send, input, [&](int peer, char* rows, int64_t count) {
+        add("ncclSend", ncclSend(rows, count, type_of(input), peer, group_->get(), stream_));
       });
     });
-    arrived_.record(stream);
   }
 
   /// Calls `message(peer, rows, elements)` for all blocks of other ranks that have any, the next
   /// rank first.
   template <class Message>
   void for_each_message(const RowBlocks& blocks, const Tensor& x, const Message& message) const {
-    const int ranks = communicator_.size();
-    const size_t per_rank = blocks.rows.size() / ranks;
-    for (int next = 1; next < ranks; ++next) {
-      const int peer = (communicator_.rank() + next) % ranks;
+    const int64_t row_elements = c10::multiply_integers(x.sizes().slice(1));
+    const size_t per_rank = blocks.rows.size() / size();
+    for (int next = 1; next < size(); ++next) {
+      const int peer = (rank() + next) % size();
       for (size_t i = peer * per_rank; i < (peer + 1) * per_rank; ++i) {
-        if (blocks.rows[i] * row_elements_ == 0) continue;
-        message(peer, bytes_of(x) + blocks.begin[i] * row_elements_ * x.element_size(),
-                blocks.rows[i] * row_elements_);
+        if (blocks.rows[i] * row_elements == 0) continue;
+        message(peer, bytes_of(x) + blocks.begin[i] * row_elements * x.element_size(),
+                blocks.rows[i] * row_elements);
       }
     }
   }
 
-  void copy_own(const RowBlocks& send, const RowBlocks& recv, const char* purpose) const {
-    const c10::cuda::CUDAStreamGuard guard(communicator_.stream_);
-    const size_t per_rank = send.rows.size() / communicator_.size(),
-                 first = communicator_.rank() * per_rank;
+  void copy_own(const Tensor& input, const RowBlocks& send, const Tensor& output,
+                const RowBlocks& recv, const char* purpose) const {
+    const c10::cuda::CUDAStreamGuard guard(stream_);
+    const size_t per_rank = send.rows.size() / size(), first = rank() * per_rank;
     for (size_t i = first; i < first + per_rank; ++i) {
       if (send.rows[i] != recv.rows[i]) {
-        const std::string own = std::to_string(communicator_.rank());
-        throw CommError(std::string("all-to-all, ") + purpose + ": rank " + own + " of " +
-                        communicator_.name() + " sends " + std::to_string(send.rows[i]) +
-                        " rows to rank " + own + ", which expects " + std::to_string(recv.rows[i]));
+        const std::string own = std::to_string(rank());
+        throw CommError(std::string("all-to-all, ") + purpose + ": rank " + own + " of " + name() +
+                        " sends " + std::to_string(send.rows[i]) + " rows to rank " + own +
+                        ", which expects " + std::to_string(recv.rows[i]));
       }
-      output_.narrow(0, recv.begin[i], recv.rows[i])
-          .copy_(input_.narrow(0, send.begin[i], send.rows[i]), /*non_blocking=*/true);
+      output.narrow(0, recv.begin[i], recv.rows[i])
+          .copy_(input.narrow(0, send.begin[i], send.rows[i]), /*non_blocking=*/true);
     }
   }
 
-  NcclCommunicator& communicator_;
-  const Tensor input_, output_;
-  int64_t row_elements_ = 0;
-  CUDAEvent arrived_;
-  std::unique_ptr<RowsUnderWay> host_rows_;  // where the tensors are in host memory
-  std::optional<Collective> collective_;     // until the end of `wait`
+  void wait_for_stream(const char* purpose) {
+    CUDAEvent end;
+    end.record(stream_);
+    group_->poll("wait", purpose, [&] { return end.query(); });
+  }
+
+  std::unique_ptr<Communicator> host_;
+  const c10::Device device_;
+  const CUDAStream stream_;
+  CUDAEvent ready_, done_;
+  std::optional<NcclGroup> group_;
 };
 
-std::unique_ptr<RowsUnderWay> NcclCommunicator::start_all_to_all(const Tensor& input,
-                                                                 const RowBlocks& send,
-                                                                 Tensor& output,
-                                                                 const RowBlocks& recv,
-                                                                 const char* purpose) {
+/// Work on the stream, which the current stream follows at `wait`.
+class NcclCommunicator::Started final : public UnderWay {
+ public:
+  /// `make` puts it there. `tensors`: what it reads and writes.
+  template <class Make>
+  Started(NcclCommunicator& communicator, const char* op, const char* purpose, int64_t bytes,
+          const FlightRecord::Rows* rows, std::vector<Tensor> tensors, const Make& make)
+      : communicator_(communicator), tensors_(std::move(tensors)) {
+    collective_.emplace(communicator, op, purpose, bytes, rows);
+    communicator.put_on_stream(op, purpose, make);
+    over_.record(communicator.stream_);
+    collective_->step_out();
+  }
+
+  /// What is not waited for has failed: its memory is left alone until the stream is done.
+  ~Started() override {
+    if (!collective_) return;
+    for (const Tensor& x : tensors_)
+      c10::cuda::CUDACachingAllocator::recordStream(x.storage().data_ptr(), communicator_.stream_);
+  }
+
+  void wait() override {
+    collective_->step_in();
+    over_.block(c10::cuda::getCurrentCUDAStream(communicator_.device_.index()));
+    collective_.reset();
+  }
+
+ private:
+  NcclCommunicator& communicator_;
+  const std::vector<Tensor> tensors_;
+  CUDAEvent over_;
+  std::optional<Collective> collective_;  // until the end of `wait`
+};
+
+template <class Make>
+std::unique_ptr<UnderWay> NcclCommunicator::start(const char* op, const char* purpose,
+                                                  std::vector<Tensor> tensors, const Make& make) {
+  const int64_t bytes = bytes_in(tensors[0]);
+  return std::make_unique<Started>(*this, op, purpose, bytes, /*rows=*/nullptr, std::move(tensors),
+                                   make);
+}
+
+/// Rows in host memory, which the host's communicator moves.
+class NcclCommunicator::OfHost final : public UnderWay {
+ public:
+  OfHost(NcclCommunicator& communicator, const Tensor& input, const RowBlocks& send, Tensor& output,
+         const RowBlocks& recv, const char* purpose, int64_t bytes,
+         const FlightRecord::Rows& rows) {
+    collective_.emplace(communicator, "all-to-all", purpose, bytes, &rows);
+    rows_ = communicator.host_->start_all_to_all(input, send, output, recv, purpose);
+    collective_->step_out();
+  }
+
+  void wait() override {
+    collective_->step_in();
+    rows_->wait();
+    collective_.reset();
+  }
+
+ private:
+  std::optional<Collective> collective_;  // until the end of `wait`
+  std::unique_ptr<UnderWay> rows_;
+};
+
+std::unique_ptr<UnderWay> NcclCommunicator::start_all_to_all(const Tensor& input,
+                                                             const RowBlocks& send, Tensor& output,
+                                                             const RowBlocks& recv,
+                                                             const char* purpose) {
   check_contract(input, output);
   check_blocks(input, send, output, recv);
-  return std::make_unique<Exchange>(*this, input, send, output, recv, purpose);
+  const std::vector<int64_t> to = send.by_rank(size()), from = recv.by_rank(size());
+  const FlightRecord::Rows rows{to, from};
+  const int64_t bytes =
+      send.total() * c10::multiply_integers(input.sizes().slice(1)) * input.element_size();
+  if (input.is_cpu())
+    return std::make_unique<OfHost>(*this, input, send, output, recv, purpose, bytes, rows);
+  return std::make_unique<Started>(*this, "all-to-all", purpose, bytes, &rows,
+                                   std::vector<Tensor>{input, output},
+                                   [&] { move_rows(input, send, output, recv, purpose); });
 }
 
 /// The same for no two GPUs, parts of a GPU included.
@@ -476,6 +410,9 @@ void check_one_rank_per_gpu(Communicator& world, c10::Device device) {
 
 std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<Communicator> host,
                                                      c10::Device device) {
+  // Groups have work under way at once: a GPU that began with another's than the next one would
+  // wait for ever. NCCL keeps the program's order between communicators only if told to.
+  setenv("NCCL_LAUNCH_ORDER_IMPLICIT", "1", /*overwrite=*/0);
   return std::make_unique<NcclCommunicator>(std::move(host), device);
 }
 

@@ -19,7 +19,7 @@ void check_one_rank_per_gpu(Communicator& world, c10::Device device);
 /// What happens on the GPU is in the order of the current stream: a call returns when its work is
 /// enqueued, on a stream of this communicator's own, which runs after what the current stream had
 /// to do before; the current stream waits for it, the host does not. That goes for
-/// RowsUnderWay::wait too; between start and wait the current stream runs beside it. A failure of
+/// UnderWay::wait too; between start and wait the current stream runs beside it. A failure of
 /// NCCL or of a peer that is found by then is a CommError. One that comes later aborts what is
 /// under way, so that the host does not wait for it, and is the next call's CommError: a thread
 /// looks ten times a second. Rows of a peer that are not as many as expected hang, and are the

@@ -16,11 +16,6 @@ namespace {
 using at::Tensor;
 using Counts = std::vector<int64_t>;
 
-class Arrived final : public RowsUnderWay {
- public:
-  void wait() override {}
-};
-
 class SimulatedCommunicator final : public Communicator {
  public:
   SimulatedCommunicator(const std::string& name, const Members& members, int rank,
@@ -87,9 +82,9 @@ class SimulatedCommunicator final : public Communicator {
     if (next_rank() != root) send(traffic, next_rank(), bytes_in(x));
   }
 
-  std::unique_ptr<RowsUnderWay> start_all_to_all(const Tensor& input, const RowBlocks& send_blocks,
-                                                 Tensor& output, const RowBlocks& recv,
-                                                 const char* purpose) override {
+  std::unique_ptr<UnderWay> start_all_to_all(const Tensor& input, const RowBlocks& send_blocks,
+                                             Tensor& output, const RowBlocks& recv,
+                                             const char* purpose) override {
     check_contract(input, output);
     check_blocks(input, send_blocks, output, recv);
     const Counts to = send_blocks.by_rank(size()), from = recv.by_rank(size());
@@ -99,7 +94,7 @@ class SimulatedCommunicator final : public Communicator {
     check_counts(send_blocks, recv, purpose);
     count_blocks(send_blocks, row_bytes, purpose);
     fill(output, recv, input, send_blocks);
-    return std::make_unique<Arrived>();
+    return std::make_unique<Over>();
   }
 
   void barrier(const char* purpose) override {

@@ -5,11 +5,6 @@
 namespace switchyard {
 namespace {
 
-class Arrived final : public RowsUnderWay {
- public:
-  void wait() override {}
-};
-
 class SoloCommunicator final : public Communicator {
  public:
   explicit SoloCommunicator(const std::string& name) : Communicator(/*rank=*/0, /*size=*/1, name) {}
@@ -29,16 +24,16 @@ class SoloCommunicator final : public Communicator {
     if (input.data_ptr() != output.data_ptr()) output.copy_(input.view_as(output));
   }
   void broadcast(at::Tensor& /*x*/, int /*root*/, const char* /*purpose*/) override {}
-  std::unique_ptr<RowsUnderWay> start_all_to_all(const at::Tensor& input, const RowBlocks& send,
-                                                 at::Tensor& output, const RowBlocks& recv,
-                                                 const char* /*purpose*/) override {
+  std::unique_ptr<UnderWay> start_all_to_all(const at::Tensor& input, const RowBlocks& send,
+                                             at::Tensor& output, const RowBlocks& recv,
+                                             const char* /*purpose*/) override {
     check_blocks(input, send, output, recv);
     TORCH_CHECK(send.rows == recv.rows, "all-to-all in a world of one: all rows stay here");
     for (size_t i = 0; i < send.rows.size(); ++i) {
       output.narrow(0, recv.begin[i], recv.rows[i])
           .copy_(input.narrow(0, send.begin[i], send.rows[i]));
     }
-    return std::make_unique<Arrived>();
+    return std::make_unique<Over>();
   }
   void barrier(const char* /*purpose*/) override {}
 };

@@ -51,7 +51,7 @@ class ChunkedExchange {
   const std::vector<ChunkBlocks> chunks_;
   Communicator& group_;
   const char* const purpose_;
-  std::vector<std::unique_ptr<RowsUnderWay>> scattered_, departed_;
+  std::vector<std::unique_ptr<UnderWay>> scattered_, departed_;
   at::Tensor gathered_SD_;
 };
 

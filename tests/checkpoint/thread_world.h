@@ -53,8 +53,8 @@ class ThreadCommunicator final : public Communicator {
                              const char*) override {
     refuse();
   }
-  std::unique_ptr<RowsUnderWay> start_all_to_all(const at::Tensor&, const RowBlocks&, at::Tensor&,
-                                                 const RowBlocks&, const char*) override {
+  std::unique_ptr<UnderWay> start_all_to_all(const at::Tensor&, const RowBlocks&, at::Tensor&,
+                                             const RowBlocks&, const char*) override {
     refuse();
     return nullptr;
   }

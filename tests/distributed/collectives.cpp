@@ -174,6 +174,33 @@ TEST_P(CollectiveTest, AllGatherPutsThePiecesInRankOrder) {
   }
 }
 
+TEST_P(CollectiveTest, WhatIsStartedIsWhatIsCalledWhenItIsWaitedFor) {
+  const int64_t sum = size_ * (size_ + 1) / 2;
+  std::vector<int64_t> counts;
+  for (int r = 0; r < size_; ++r) counts.push_back((r + 1) % 3);
+  const int64_t total = std::accumulate(counts.begin(), counts.end(), int64_t{0}),
+                first = std::accumulate(counts.begin(), counts.begin() + rank_, int64_t{0});
+  const auto mine = [&](int64_t i) { return (rank_ + 1) * (i % 5 + 1); };
+  const auto summed = [&](int64_t i) { return sum * (i % 5 + 1); };
+  Tensor reduced = make_values(7, mine), input = make_values(total, mine),
+         gathered = make_values(
+             total, [&](int64_t i) { return i >= first && i < first + counts[rank_] ? i + 1 : 0; });
+  Tensor own = input.narrow(0, first, counts[rank_]), apart = zeros(counts[rank_]);
+  std::vector<std::unique_ptr<UnderWay>> under_way;
+  under_way.push_back(world_->start_all_reduce(reduced, ReduceOp::kSum, "sum"));
+  under_way.push_back(world_->start_reduce_scatter_uneven(make_values(total, mine), counts, apart,
+                                                          "uneven reduce-scatter"));
+  under_way.push_back(
+      world_->start_reduce_scatter_uneven(input, counts, own, "reduce-scatter in place"));
+  under_way.push_back(world_->start_all_gather_uneven(gathered, counts, "uneven all-gather"));
+  for (const auto& call : under_way) call->wait();
+  EXPECT_TRUE(same(reduced, make_values(7, summed)));
+  const Tensor expected = make_values(counts[rank_], [&](int64_t i) { return summed(first + i); });
+  EXPECT_TRUE(same(apart, expected));
+  EXPECT_TRUE(same(own, expected));
+  EXPECT_TRUE(same(gathered, make_values(total, [](int64_t i) { return i + 1; })));
+}
+
 TEST_P(CollectiveTest, BroadcastTakesTheRootsValues) {
   for (int root = 0; root < size_; ++root) {
     for (const int64_t count : {0, 1, 10}) {
@@ -304,7 +331,7 @@ TEST_P(TransportTest, SeveralExchangesAreUnderWayAtOnce) {
   const auto world = GetParam().make_world();
   std::vector<PlacedBlocks> placed;
   std::vector<Tensor> there;
-  std::vector<std::unique_ptr<RowsUnderWay>> under_way;
+  std::vector<std::unique_ptr<UnderWay>> under_way;
   for (const int64_t blocks : {3, 1, 2, 3}) {
     placed.push_back(make_placed_blocks(*world, blocks));
     there.push_back(here(at::zeros_like(placed.back().received)));
@@ -331,6 +358,7 @@ TEST_P(TransportTest, ABrokenContractIsToldBeforeAnythingIsSent) {
   const std::vector<int64_t> one_each(size, 1), none(size, 0);
   EXPECT_THROW(world->reduce_scatter_uneven(too_long, one_each, one, "pieces"), c10::Error);
   Tensor all = here(at::ones({size}));
+  EXPECT_THROW(world->start_all_gather_uneven(too_long, one_each, "pieces"), c10::Error);
   EXPECT_THROW(world->reduce_scatter_uneven(all, none, one, "pieces"), c10::Error);
   Tensor whole = here(at::ones({size}, at::kDouble));
   EXPECT_THROW(world->all_gather(one, whole, "dtypes"), c10::Error);

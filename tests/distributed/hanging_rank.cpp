@@ -97,10 +97,9 @@ class Gpu final : public Communicator {
   void all_gather(const at::Tensor& /*input*/, at::Tensor& /*output*/,
                   const char* /*purpose*/) override {}
   void broadcast(at::Tensor& /*x*/, int /*root*/, const char* /*purpose*/) override {}
-  std::unique_ptr<RowsUnderWay> start_all_to_all(const at::Tensor& /*input*/,
-                                                 const RowBlocks& /*send*/, at::Tensor& /*output*/,
-                                                 const RowBlocks& /*recv*/,
-                                                 const char* /*purpose*/) override {
+  std::unique_ptr<UnderWay> start_all_to_all(const at::Tensor& /*input*/, const RowBlocks& /*send*/,
+                                             at::Tensor& /*output*/, const RowBlocks& /*recv*/,
+                                             const char* /*purpose*/) override {
     return nullptr;
   }
   void barrier(const char* /*purpose*/) override {}

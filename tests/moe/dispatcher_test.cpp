@@ -76,9 +76,9 @@ TEST(DispatcherTest, RefusesExpertsThatDoNotShareOut) {
                                Tensor& /*out*/, const char* /*purpose*/) override {}
     void all_gather(const Tensor& /*in*/, Tensor& /*out*/, const char* /*purpose*/) override {}
     void broadcast(Tensor& /*x*/, int /*root*/, const char* /*purpose*/) override {}
-    std::unique_ptr<RowsUnderWay> start_all_to_all(const Tensor& /*in*/, const RowBlocks& /*send*/,
-                                                   Tensor& /*out*/, const RowBlocks& /*recv*/,
-                                                   const char* /*purpose*/) override {
+    std::unique_ptr<UnderWay> start_all_to_all(const Tensor& /*in*/, const RowBlocks& /*send*/,
+                                               Tensor& /*out*/, const RowBlocks& /*recv*/,
+                                               const char* /*purpose*/) override {
       return nullptr;
     }
     void barrier(const char* /*purpose*/) override {}
