@@ -136,14 +136,19 @@ Tensor Dispatcher::combine(const Tensor& y_RD, const Dispatched& sent, const Ten
 }
 
 Tensor Dispatcher::apply(const ExpertRows& experts, const Tensor& x_TD, const Dispatched& sent,
-                         const Tensor& weights_TK, const Tensor& value_scale_TK) const {
+                         const Tensor& weights_TK, const Tensor& value_scale_TK,
+                         const std::function<void()>& beside) const {
   Region part("dispatch");
-  if (!sent.chunks.empty()) {
-    const Tensor y_SD = returned_in_chunks(experts, gather_tokens(x_TD, sent.map), sent);
+  const bool is_plain = sent.chunks.empty() && (!beside || group_.size() == 1);
+  if (!is_plain) {
+    const std::vector<DispatchedChunk> whole = {{sent.rows_L, 0, {sent.send, sent.recv}}};
+    const Tensor y_SD = returned_in_chunks(experts, gather_tokens(x_TD, sent.map),
+                                           sent.chunks.empty() ? whole : sent.chunks, beside);
     part.next("combine");
     return combine_tokens(y_SD, weights_TK, sent.map, value_scale_TK);
   }
   const Tensor rows_RD = send(x_TD, sent);
+  if (beside) beside();
   part.next("experts");
   const Tensor y_RD = experts(rows_RD, sent.rows_L, /*first_row=*/0);
   part.next("combine");
@@ -151,16 +156,18 @@ Tensor Dispatcher::apply(const ExpertRows& experts, const Tensor& x_TD, const Di
 }
 
 Tensor Dispatcher::returned_in_chunks(const ExpertRows& experts, const Tensor& send_SD,
-                                      const Dispatched& sent) const {
+                                      const std::vector<DispatchedChunk>& chunks,
+                                      const std::function<void()>& beside) const {
   std::vector<ChunkBlocks> places;
-  for (const DispatchedChunk& chunk : sent.chunks) places.push_back(chunk.places);
+  for (const DispatchedChunk& chunk : chunks) places.push_back(chunk.places);
   ScatteredRows arriving(send_SD, places, group_, kThere);
+  if (beside) beside();
   GatheredRows returning(places, group_, kBack);
-  for (size_t c = 0; c < sent.chunks.size(); ++c) {
+  for (size_t c = 0; c < chunks.size(); ++c) {
     Region part("dispatch");
     const Tensor rows_RD = arriving.wait(c);
     part.next("experts");
-    const Tensor y_RD = experts(rows_RD, sent.chunks[c].rows_L, sent.chunks[c].first_row);
+    const Tensor y_RD = experts(rows_RD, chunks[c].rows_L, chunks[c].first_row);
     part.next("combine");
     returning.send(c, with_gradient(y_RD));
   }

@@ -77,16 +77,20 @@ class Dispatcher {
                      const at::Tensor& value_scale_TK = {}) const;
 
   /// `combine` of what `experts` make of what `send` sends; in several chunks, if there are,
-  /// which are the same to the bit. `experts` is then called once for each. Collective over the
-  /// group, forward and backward, on every rank in the same order.
+  /// which are the same to the bit. `experts` is then called once for each. `beside`, if there is,
+  /// is called once while rows are on their way to the experts: its backward runs while their
+  /// gradients are on their way back. Collective over the group, forward and backward, on every
+  /// rank in the same order.
   at::Tensor apply(const ExpertRows& experts, const at::Tensor& x_TD, const Dispatched& sent,
-                   const at::Tensor& weights_TK, const at::Tensor& value_scale_TK = {}) const;
+                   const at::Tensor& weights_TK, const at::Tensor& value_scale_TK = {},
+                   const std::function<void()>& beside = {}) const;
 
  private:
   void exchange_counts(const at::Tensor& rows_E, Dispatched& sent) const;
   void cut(Dispatched& sent) const;
   at::Tensor returned_in_chunks(const ExpertRows& experts, const at::Tensor& send_SD,
-                                const Dispatched& sent) const;
+                                const std::vector<DispatchedChunk>& chunks,
+                                const std::function<void()>& beside) const;
 
   Communicator& group_;
   int64_t num_experts_;

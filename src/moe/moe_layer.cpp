@@ -198,10 +198,15 @@ Tensor MoeLayer::output(const Tensor& x_TD, const Tensor& weights_TK, const Tens
     const Tensor ids = ids_R.defined() ? ids_R.narrow(0, first_row, rows_RD.size(0)) : Tensor();
     return expert_output(rows_RD, rows_L, ids, seed);
   };
-  // All-to-all, there and back.
-  const Tensor y_TD = dispatcher_.apply(experts, x_TD, sent, weights_TK, value_scale_TK);
-  const Region part("shared_experts");
-  return shared_ ? y_TD + shared_output(x_TD, shared_T) : y_TD;
+  if (!shared_) return dispatcher_.apply(experts, x_TD, sent, weights_TK, value_scale_TK);
+  Tensor shared_TD;
+  const auto shared = [&] {
+    const Region part("shared_experts");
+    shared_TD = shared_output(x_TD, shared_T);
+  };
+  const Tensor y_TD =
+      dispatcher_.apply(experts, x_TD, sent, weights_TK, value_scale_TK, /*beside=*/shared);
+  return y_TD + shared_TD;
 }
 
 NamedState MoeLayer::state() const {
