@@ -407,6 +407,12 @@ void describe(Visitor& visit, Section& parallel) {
         "Parts in which tokens are exchanged, by expert, so that a rank computes on one while the "
         "others are under way; at most the experts of a rank. 1: all at once, then compute. The "
         "numbers are the same.");
+  visit("overlap_grad_reduce", parallel.overlap_grad_reduce, one_of({"auto", "on", "off"}),
+        "Gradients of a decoder layer are reduced while backward computes those of the layer "
+        "before, at the last micro-batch of a step; at zero.stage 2, at each. auto: with NCCL.");
+  visit("overlap_param_gather", parallel.overlap_param_gather, one_of({"auto", "on", "off"}),
+        "Weights of a decoder layer that other ranks have updated arrive while forward computes "
+        "the layers before, at zero.stage 1 and 2. auto: with NCCL.");
   visit("gpu_transport", parallel.gpu_transport, one_of({"nccl", "mpi"}),
         "How tensors on GPUs travel: by NCCL, one rank per GPU; or through the host's memory by "
         "MPI, slower, with which several ranks may share one GPU. train.device cuda alone.");

@@ -247,7 +247,9 @@ struct ParallelConfig {
   int64_t expert = 1;
   std::string order = "expert_inner";  // expert_inner | data_inner
   int64_t overlap_chunks = 1;
-  std::string gpu_transport = "nccl";  // nccl | mpi
+  std::string overlap_grad_reduce = "auto";   // auto | on | off
+  std::string overlap_param_gather = "auto";  // auto | on | off
+  std::string gpu_transport = "nccl";         // nccl | mpi
   bool operator==(const ParallelConfig&) const = default;
 };
 

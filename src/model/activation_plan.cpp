@@ -1,8 +1,10 @@
 #include "model/activation_plan.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "config/load_config.h"
+#include "config/overlap.h"
 #include "loss/linear_cross_entropy.h"
 #include "moe/capacity.h"
 #include "moe/choices_per_token.h"
@@ -53,6 +55,7 @@ class MicroStep {
         world_(world_size),
         EP_(config.parallel.expert),
         zero_stage_(config.zero.stage),
+        overlaps_reduction_(overlaps_reduction(config)),
         recompute_(parse_recompute(config.train.recompute)),
         documents_(config.data.mask_documents),
         S_(config.data.sequence_length),
@@ -71,6 +74,7 @@ class MicroStep {
     bytes.kept = ledger_.live();
     bytes.exchange = routers() * (again() ? order_kept() : exchange_kept());
     backward();
+    ledger_.drop(std::exchange(under_way_, 0));
     TORCH_CHECK(ledger_.live() == 0, "activation plan: ", ledger_.live(), " bytes are left over");
     bytes.peak = ledger_.peak();
     bytes.peak_at = ledger_.peak_at();
@@ -385,7 +389,8 @@ class MicroStep {
              (ranks == 2 ? piece : 2 * piece);
     }
     ledger_.pass(more);
-    ledger_.drop(own);
+    const bool waits = overlaps_reduction_ && shards_gradients(ranks);
+    ledger_.drop(waits ? std::exchange(under_way_, own) : own);
   }
 
   /// Takes the place of its output's gradient with that of its input, which it had kept.
@@ -584,6 +589,8 @@ class MicroStep {
   const MoeConfig& moe_;
   RoutedRows rows_;
   int64_t world_, EP_, zero_stage_;
+  bool overlaps_reduction_;
+  int64_t under_way_ = 0;  // a gradient that its owners have not got yet
   Recompute recompute_;
   bool documents_;
   int64_t S_, B_, T_ = S_ * B_, w_;

@@ -20,7 +20,8 @@ using at::Tensor;
 
 Decoder::Decoder(ParameterStore& store, const ModelConfig& model, const MoeConfig& moe,
                  const Mesh& mesh, uint64_t seed, Recompute recompute, c10::Device device)
-    : config_(model),
+    : store_(store),
+      config_(model),
       seed_(seed),
       recompute_(recompute),
       device_(device),
@@ -35,9 +36,12 @@ Decoder::Decoder(ParameterStore& store, const ModelConfig& model, const MoeConfi
   embedding_VD_ = store.add(ParameterKind::kDense, {"model.embed_tokens.weight", {V, D}, init});
   for (int64_t l = 0; l < model.num_hidden_layers; ++l) {
     const std::string prefix = "model.layers." + std::to_string(l);
-    Layer layer{norm(prefix + ".input_layernorm.weight"),
+    Layer layer{store.begin_bucket(),
+                norm(prefix + ".input_layernorm.weight"),
                 norm(prefix + ".post_attention_layernorm.weight"),
-                Attention(store, prefix + ".self_attn", model), std::nullopt, std::nullopt};
+                Attention(store, prefix + ".self_attn", model),
+                std::nullopt,
+                std::nullopt};
     if (std::binary_search(moe_layers_.begin(), moe_layers_.end(), l)) {
       layer.moe.emplace(store, prefix + ".mlp", model, moe, l, mesh, recompute, device);
     } else {
@@ -47,6 +51,7 @@ Decoder::Decoder(ParameterStore& store, const ModelConfig& model, const MoeConfi
     }
     layers_.push_back(std::move(layer));
   }
+  last_bucket_ = store.begin_bucket();
   norm_D_ = norm("model.norm.weight");
   head_VD_ = model.tie_word_embeddings
                  ? embedding_VD_
@@ -62,11 +67,14 @@ DecoderOutput Decoder::forward(const DecoderInput& given, KvCache* cache) const 
 
   DecoderOutput output;
   Region part("embedding");
+  store_.need_weights(0);
   Tensor h_BSD = dropout(embed_tokens(embedding_VD_, input.tokens_BS), "embedding", 0, context);
   for (size_t l = 0; l < layers_.size(); ++l) {
     const Layer& layer = layers_[l];
     const auto index = static_cast<int64_t>(l);
     part.next("attention");
+    store_.need_weights(layer.bucket);
+    if (input.reduction != nullptr) h_BSD = input.reduction->mark(h_BSD, layer.bucket);
     LayerCache* layer_cache = cache != nullptr ? &cache->layers[l] : nullptr;
     const Piece attend = [=, this](const std::vector<Tensor>& inputs) {
       return attended(index, inputs[0], attention, context, layer_cache);
@@ -89,6 +97,8 @@ DecoderOutput Decoder::forward(const DecoderInput& given, KvCache* cache) const 
     h_BSD = residual_BSD + dropout(y_TD.view(h_BSD.sizes()), "feed_forward", index, context);
   }
   part.next("head_loss");
+  store_.need_weights(last_bucket_);
+  if (input.reduction != nullptr) h_BSD = input.reduction->mark(h_BSD, last_bucket_);
   output.hidden_TD = rms_norm(h_BSD, norm_D_, config_.rms_norm_eps).view({-1, D});
   if (cache != nullptr) {
     cache->length += input.tokens_BS.size(1);

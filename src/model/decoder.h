@@ -8,6 +8,7 @@
 
 #include "model/attention.h"
 #include "moe/moe_layer.h"
+#include "optim/bucketed_reduction.h"
 
 namespace switchyard {
 
@@ -29,6 +30,8 @@ struct DecoderInput {
   Mode mode = Mode::kTrain;
   int64_t group_sequences = 1;
   bool keep_moe_inputs = false;  // hand them out with the output: for diagnostics
+  /// Begins in this pass's backward, which is then collective over the world; null: later.
+  BucketedReduction* reduction = nullptr;
 };
 
 struct DecoderOutput {
@@ -47,18 +50,19 @@ struct DecoderOutput {
 /// (V, D; absent when tied).
 class Decoder {
  public:
-  /// Registers every parameter with `store`; the caller allocates it afterwards.
-  /// vocab_size, num_key_value_heads and head_dim are resolved. `mesh` must
-  /// outlive the decoder. `device` is where the parameters will be.
+  /// Registers every parameter with `store`, a bucket for each layer; the caller allocates it
+  /// afterwards, and it outlives the decoder. vocab_size, num_key_value_heads and head_dim are
+  /// resolved. `mesh` must outlive the decoder. `device` is where the parameters will be.
   Decoder(ParameterStore& store, const ModelConfig& model, const MoeConfig& moe, const Mesh& mesh,
           uint64_t seed, Recompute recompute = Recompute::kNone, c10::Device device = at::kCPU);
 
-  /// Collective over the expert group of the mesh, once per MoE layer. With Recompute::kLayer a
+  /// Collective over the expert group of the mesh, once per MoE layer, and while the store gathers
+  /// weights, which it waits for layer by layer, over its groups. With Recompute::kLayer a
   /// layer's input, the router's and its routing are what stays of it until backward. The decoder
   /// must outlive the graph. The input may be on the host: it is copied to the device.
   DecoderOutput forward(const DecoderInput& input, KvCache* cache = nullptr) const;
 
-  /// Vocabulary logits (T, V) of hidden states (T, D). Local.
+  /// Vocabulary logits (T, V) of hidden states (T, D) that `forward` has made. Local.
   at::Tensor logits(const at::Tensor& hidden_TD) const;
   /// The matrix that makes them: (V, D).
   const at::Tensor& head() const { return head_VD_; }
@@ -83,6 +87,7 @@ class Decoder {
 
  private:
   struct Layer {
+    int64_t bucket;
     at::Tensor input_norm, post_attention_norm;
     Attention attention;
     std::optional<MoeLayer> moe;
@@ -99,6 +104,7 @@ class Decoder {
   at::Tensor dropout(const at::Tensor& x_BSD, const char* place, int64_t layer,
                      const TokenContext& context) const;
 
+  ParameterStore& store_;
   ModelConfig config_;
   uint64_t seed_;
   Recompute recompute_;
@@ -107,6 +113,7 @@ class Decoder {
   at::Tensor embedding_VD_, norm_D_, head_VD_;
   std::vector<Layer> layers_;
   std::vector<int64_t> moe_layers_;
+  int64_t last_bucket_ = 0;  // of the last norm and the head
 };
 
 }  // namespace switchyard

@@ -9,21 +9,19 @@ namespace {
 
 class ReduceOnArrival final : public torch::autograd::PostAccumulateGradHook {
  public:
-  ReduceOnArrival(Interval range, ParameterStore::Buffer& buffer) : buffer_(buffer) {
-    const int64_t piece = buffer.shard.size();
-    for (int64_t r = 0; r < buffer.group->size(); ++r) {
-      counts_.push_back(intersect(range, {r * piece, (r + 1) * piece}).size());
-    }
-    mine_ = intersect(range, buffer.gradient);
-  }
+  ReduceOnArrival(Interval range, ParameterStore::Buffer& buffer, GradientsUnderWay& under_way)
+      : buffer_(buffer),
+        under_way_(under_way),
+        counts_(buffer.owned(range)),
+        mine_(intersect(range, buffer.gradient)) {}
 
   void operator()(const at::Tensor& leaf) override {
-    at::Tensor gradient = leaf.grad().to(at::kFloat).contiguous();
+    const at::Tensor gradient = leaf.grad().to(at::kFloat).contiguous();
     leaf.mutable_grad().reset();
     at::Tensor own = at::empty({mine_.size()}, gradient.options());
-    buffer_.group->reduce_scatter_uneven(gradient, counts_, own, purpose());
-    if (mine_.empty()) return;
-    buffer_.gradients.narrow(0, mine_.begin - buffer_.gradient.begin, mine_.size()).add_(own);
+    auto call = buffer_.group->start_reduce_scatter_uneven(gradient, counts_, own, purpose());
+    const int64_t first = mine_.empty() ? 0 : mine_.begin - buffer_.gradient.begin;
+    under_way_.add(std::move(call), own, buffer_.gradients.narrow(0, first, mine_.size()));
   }
 
  private:
@@ -33,16 +31,17 @@ class ReduceOnArrival final : public torch::autograd::PostAccumulateGradHook {
   }
 
   ParameterStore::Buffer& buffer_;
-  std::vector<int64_t> counts_;  // elements of the leaf that each rank owns
-  Interval mine_;                // in the buffer
+  GradientsUnderWay& under_way_;
+  const std::vector<int64_t> counts_;  // elements of the leaf that each rank owns
+  const Interval mine_;                // in the buffer
 };
 
 }  // namespace
 
 void shard_gradient_on_arrival(const at::Tensor& leaf, Interval range,
-                               ParameterStore::Buffer& buffer) {
-  torch::autograd::impl::set_post_acc_grad_hooks(leaf,
-                                                 std::make_unique<ReduceOnArrival>(range, buffer));
+                               ParameterStore::Buffer& buffer, GradientsUnderWay& under_way) {
+  torch::autograd::impl::set_post_acc_grad_hooks(
+      leaf, std::make_unique<ReduceOnArrival>(range, buffer, under_way));
 }
 
 }  // namespace switchyard

@@ -14,7 +14,8 @@ namespace switchyard {
 /// micro-batches add up in the owned part.
 ///
 ///   leaf    elements `range` of `buffer`, already with its memory; requires a gradient
-///   buffer  must outlive the leaf's last backward and stay where it is
+///   buffer  must outlive the leaf's last backward and stay where it is, as must `under_way`:
+///           as many whole gradients as it may hold are alive besides
 ///
 /// From here on every backward through the leaf is collective over buffer.group, and
 /// every rank of the world must run the same backwards: leaves arrive in the order in
@@ -27,6 +28,6 @@ namespace switchyard {
 /// group freeze the same ones, and those of other groups leave out of the one order what they have
 /// not.
 void shard_gradient_on_arrival(const at::Tensor& leaf, Interval range,
-                               ParameterStore::Buffer& buffer);
+                               ParameterStore::Buffer& buffer, GradientsUnderWay& under_way);
 
 }  // namespace switchyard

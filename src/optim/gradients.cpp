@@ -47,20 +47,33 @@ at::Tensor sum_of_squares(const at::Tensor& x) {
 
 }  // namespace
 
-void reduce_gradients(ParameterStore& store) {
-  // Backward has filled those of frozen parts that share a leaf with others.
+void clear_frozen_gradients(const ParameterStore& store, ParameterStore::Buffer& buffer,
+                            Interval range) {
   for (const PlacedPart& placed : store.parts()) {
-    if (!placed.rule.frozen) continue;
-    ParameterStore::Buffer& buffer = store.buffer(placed.kind);
-    const Interval held = intersect(placed.range, buffer.gradient);
+    if (!placed.rule.frozen || placed.kind != buffer.kind) continue;
+    const Interval held = intersect(intersect(placed.range, range), buffer.gradient);
     if (held.empty()) continue;
     buffer.gradients.narrow(0, held.begin - buffer.gradient.begin, held.size()).zero_();
   }
+}
+
+const char* reduction_purpose(ParameterKind kind) {
+  return kind == ParameterKind::kDense ? "gradients of dense parameters" : "gradients of experts";
+}
+
+void finish_sharded_gradients(ParameterStore& store) {
+  store.wait_for_gradients();
+  for (ParameterStore::Buffer& buffer : store.buffers())
+    if (buffer.shards_gradients()) clear_frozen_gradients(store, buffer, buffer.gradient);
+}
+
+void reduce_gradients(ParameterStore& store) {
+  finish_sharded_gradients(store);
   for (ParameterStore::Buffer& buffer : store.buffers()) {
-    if (buffer.shards_gradients()) continue;  // done during backward
-    const char* purpose = buffer.kind == ParameterKind::kDense ? "gradients of dense parameters"
-                                                               : "gradients of experts";
-    if (buffer.state.size() == buffer.weights.numel()) {
+    if (buffer.shards_gradients()) continue;
+    clear_frozen_gradients(store, buffer, buffer.gradient);
+    const char* purpose = reduction_purpose(buffer.kind);
+    if (!buffer.is_partitioned()) {
       buffer.group->all_reduce(buffer.gradients, ReduceOp::kSum, purpose);
     } else {
       at::Tensor own = buffer.gradients.narrow(0, buffer.shard.begin, buffer.shard.size());

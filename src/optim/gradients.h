@@ -15,6 +15,18 @@ namespace switchyard {
 /// over the group of each kind.
 void reduce_gradients(ParameterStore& store);
 
+// What it is made of, for others that reduce (bucketed_reduction.h).
+
+/// Of buffers that shard gradients, whose sums backward has begun: waits for them, and clears those
+/// of frozen parts.
+void finish_sharded_gradients(ParameterStore& store);
+
+/// Those of frozen parts in `range` of a buffer, as far as this rank holds them: backward has
+/// filled those that share a leaf with others. Local.
+void clear_frozen_gradients(const ParameterStore& store, ParameterStore::Buffer& buffer,
+                            Interval range);
+const char* reduction_purpose(ParameterKind kind);
+
 /// L2 norms over all parameters of the model, each element counted once.
 struct GradientNorms {
   double total = 0, dense = 0, expert = 0;

@@ -9,6 +9,8 @@
 namespace switchyard {
 namespace {
 
+constexpr const char* kGather = "weights after the update";
+
 int64_t elements_of(const std::vector<int64_t>& shape) { return c10::multiply_integers(shape); }
 
 /// Turns a normal matrix into an orthogonal one by its QR decomposition, with the
@@ -92,8 +94,28 @@ at::Tensor ParameterStore::add_shared(ParameterKind kind, const NamedPart& part)
   return add(kind, part);
 }
 
+int64_t ParameterStore::begin_bucket() {
+  bucket_leaves_.push_back(leaves_.size());
+  return num_buckets() - 1;
+}
+
+Interval ParameterStore::bucket(int64_t number, ParameterKind kind) const {
+  const size_t end = number + 1 < num_buckets() ? bucket_leaves_[number + 1] : leaves_.size();
+  Interval range;
+  for (size_t i = bucket_leaves_.at(number); i < end; ++i) {
+    if (leaves_[i].kind != kind) continue;
+    const Interval leaf = range_of(leaves_[i]);
+    range = {range.empty() ? leaf.begin : range.begin, leaf.end};
+  }
+  return range;
+}
+
 void ParameterStore::allocate(const Mesh& mesh, const Options& options) {
   TORCH_CHECK(buffers_.empty(), "ParameterStore: allocated twice");
+  overlaps_gather_ = options.overlap_gather;
+  gather_begun_ = gathered_ = num_buckets();
+  gradients_under_way_ =
+      std::make_unique<GradientsUnderWay>(/*limit=*/options.overlap_reduction ? 1 : 0);
   int64_t sizes[2] = {0, 0};
   place_parts(options, sizes);
   buffers_.push_back(make_buffer(ParameterKind::kDense, sizes[0], *mesh.world, options));
@@ -150,10 +172,14 @@ void ParameterStore::check_tiling(const Buffer& buffer) {
               " parameters differ between ranks: shards of ", pieces, " elements");
 }
 
+Interval ParameterStore::range_of(const Leaf& leaf) const {
+  return {parts_[leaf.first_part].range.begin,
+          parts_[leaf.first_part + leaf.num_parts - 1].range.end};
+}
+
 void ParameterStore::bind_leaves() {
   for (Leaf& leaf : leaves_) {
-    const Interval range{parts_[leaf.first_part].range.begin,
-                         parts_[leaf.first_part + leaf.num_parts - 1].range.end};
+    const Interval range = range_of(leaf);
     Buffer& home = buffer(leaf.kind);
     const at::Tensor weights = home.weights.narrow(0, range.begin, range.size()).view(leaf.shape);
     if (weights.is_meta()) {  // set_data does not turn a tensor of the host into one without memory
@@ -167,7 +193,7 @@ void ParameterStore::bind_leaves() {
     leaf.tensor.set_requires_grad(!all_frozen);
     if (all_frozen) continue;
     if (home.shards_gradients()) {
-      shard_gradient_on_arrival(leaf.tensor, range, home);
+      shard_gradient_on_arrival(leaf.tensor, range, home, *gradients_under_way_);
     } else {  // backward adds into this float32 view, whatever the weights' dtype
       leaf.tensor.mutable_grad() =
           home.gradients.narrow(0, range.begin, range.size()).view(leaf.shape);
@@ -190,6 +216,7 @@ void ParameterStore::initialise(uint64_t seed) {
 }
 
 std::vector<at::Tensor> ParameterStore::leaves() const {
+  check_gathered();
   std::vector<at::Tensor> tensors;
   for (const Leaf& leaf : leaves_) tensors.push_back(leaf.tensor);
   return tensors;
@@ -200,12 +227,42 @@ void ParameterStore::zero_gradients() {
 }
 
 void ParameterStore::gather_weights() {
-  for (Buffer& buffer : buffers_) {
-    const bool partitioned = buffer.state.size() < buffer.weights.numel();
-    if (!partitioned) continue;
-    const at::Tensor own = buffer.weights.narrow(0, buffer.shard.begin, buffer.shard.size());
-    buffer.group->all_gather(own, buffer.weights, "weights after the update");
+  if (overlaps_gather_) {
+    finish_gather();
+    gather_begun_ = gathered_ = 0;
+    begin_to_gather(gather_begun_++);
+    return;
   }
+  for (Buffer& buffer : buffers_) {
+    if (!buffer.is_partitioned()) continue;
+    const at::Tensor own = buffer.weights.narrow(0, buffer.shard.begin, buffer.shard.size());
+    buffer.group->all_gather(own, buffer.weights, kGather);
+  }
+}
+
+// One bucket ahead: NCCL launches what comes later, such as a layer's exchange of tokens, no sooner
+// than this.
+void ParameterStore::need_weights(int64_t number) {
+  for (; gathered_ <= number && gathered_ < num_buckets(); ++gathered_) {
+    if (gather_begun_ < num_buckets()) begin_to_gather(gather_begun_++);
+    for (const auto& call : arriving_.front()) call->wait();
+    arriving_.pop_front();
+  }
+}
+
+void ParameterStore::begin_to_gather(int64_t bucket_number) {
+  auto& calls = arriving_.emplace_back();
+  for (Buffer& buffer : buffers_) {
+    const Interval range = bucket(bucket_number, buffer.kind);
+    if (!buffer.is_partitioned() || range.empty()) continue;
+    at::Tensor weights = buffer.weights.narrow(0, range.begin, range.size());
+    calls.push_back(buffer.group->start_all_gather_uneven(weights, buffer.owned(range), kGather));
+  }
+}
+
+void ParameterStore::check_gathered() const {
+  TORCH_CHECK(gathered_ >= gather_begun_,
+              "ParameterStore: weights are under way: finish_gather first");
 }
 
 void ParameterStore::refresh_master() {
@@ -214,6 +271,14 @@ void ParameterStore::refresh_master() {
       buffer.master.copy_(buffer.weights.narrow(0, buffer.state.begin, buffer.state.size()));
     }
   }
+}
+
+std::vector<int64_t> ParameterStore::Buffer::owned(Interval range) const {
+  const int64_t piece = shard.size();
+  std::vector<int64_t> counts;
+  for (int64_t r = 0; r < group->size(); ++r)
+    counts.push_back(intersect(range, {r * piece, (r + 1) * piece}).size());
+  return counts;
 }
 
 at::Tensor ParameterStore::weight_of(const PlacedPart& part) const {

@@ -3,12 +3,15 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <deque>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "distributed/mesh.h"
 #include "distributed/placement.h"
+#include "optim/gradients_under_way.h"
 
 namespace switchyard {
 
@@ -93,6 +96,8 @@ class ParameterStore {
     int zero_stage = 1;
     uint64_t seed = 0;
     Purpose purpose = Purpose::kTraining;
+    bool overlap_reduction = false;  // stage 2: a gradient may be under way beside the next
+    bool overlap_gather = false;     // weights arrive bucket by bucket, see gather_weights
     std::function<UpdateRule(const NamedPart&)> rule;  // none: the defaults, decay by dimension
   };
 
@@ -110,6 +115,10 @@ class ParameterStore {
 
     /// Whether gradients are reduced as backward has them: stage 2, several ranks.
     bool shards_gradients() const { return gradient.size() < weights.numel(); }
+    /// Whether each rank updates its shard alone: stages 1 and 2, several ranks.
+    bool is_partitioned() const { return state.size() < weights.numel(); }
+    /// How many elements of `range` each rank's shard has.
+    std::vector<int64_t> owned(Interval range) const;
   };
 
   /// Declares a leaf of the given local shape whose elements are the parts' in
@@ -121,6 +130,14 @@ class ParameterStore {
   at::Tensor add(ParameterKind kind, const NamedPart& part) {
     return add(kind, part.shape, {part});
   }
+
+  /// The leaves that are declared from here on, a decoder layer's say, are a bucket: their
+  /// gradients leave together, and so their weights arrive. Returns its number. Those before the
+  /// first call are bucket 0.
+  int64_t begin_bucket();
+  int64_t num_buckets() const { return static_cast<int64_t>(bucket_leaves_.size()); }
+  /// The elements of a bucket in the buffers of a kind.
+  Interval bucket(int64_t number, ParameterKind kind) const;
 
   /// The same for a tensor that several layers share: declared by the first of them.
   at::Tensor add_shared(ParameterKind kind, const NamedPart& part);
@@ -136,8 +153,20 @@ class ParameterStore {
   void zero_gradients();
 
   /// Gathers the other ranks' shards of the weights: collective over the group of each
-  /// kind. At stage 0 every rank has all of them, nothing is sent.
+  /// kind. At stage 0 every rank has all of them, nothing is sent. With overlap_gather this only
+  /// begins, and until finish_gather a leaf is read after `need_weights` of its bucket; whoever
+  /// asks the store for weights or buffers before gets a c10::Error.
   void gather_weights();
+
+  /// Waits for the weights of buckets up to `number`, in the order of the current stream, and
+  /// begins to gather the next bucket's: buckets are needed in order. Collective while weights are
+  /// under way, else local.
+  void need_weights(int64_t number);
+  void finish_gather() { need_weights(num_buckets() - 1); }
+
+  /// With overlap_reduction, at stage 2: gradients that backward has made are added where they are
+  /// owned. Part of reduce_gradients.
+  void wait_for_gradients() { gradients_under_way_->finish(); }
 
   /// Takes the weights as they are now for the master copy: after the weights
   /// were set from outside. Local.
@@ -146,11 +175,17 @@ class ParameterStore {
   const std::vector<PlacedPart>& parts() const { return parts_; }
   /// The tensors that `add` returned, in its order.
   std::vector<at::Tensor> leaves() const;
-  std::vector<Buffer>& buffers() { return buffers_; }
-  const std::vector<Buffer>& buffers() const { return buffers_; }
-  Buffer& buffer(ParameterKind kind) { return buffers_[kind == ParameterKind::kDense ? 0 : 1]; }
+  std::vector<Buffer>& buffers() {
+    check_gathered();
+    return buffers_;
+  }
+  const std::vector<Buffer>& buffers() const {
+    check_gathered();
+    return buffers_;
+  }
+  Buffer& buffer(ParameterKind kind) { return buffers()[kind == ParameterKind::kDense ? 0 : 1]; }
   const Buffer& buffer(ParameterKind kind) const {
-    return buffers_[kind == ParameterKind::kDense ? 0 : 1];
+    return buffers()[kind == ParameterKind::kDense ? 0 : 1];
   }
 
   /// The elements of one part, as a view shaped like the named tensor. Gradients only
@@ -176,11 +211,19 @@ class ParameterStore {
                      const Options& options) const;
   static void check_tiling(const Buffer& buffer);
   void bind_leaves();
+  Interval range_of(const Leaf& leaf) const;
   void initialise(uint64_t seed);
+  void begin_to_gather(int64_t bucket_number);
+  void check_gathered() const;
 
   std::vector<Leaf> leaves_;
   std::vector<PlacedPart> parts_;
   std::vector<Buffer> buffers_;
+  std::vector<size_t> bucket_leaves_ = {0};  // the first of each bucket
+  bool overlaps_gather_ = false;
+  int64_t gather_begun_ = 0, gathered_ = 0;                      // buckets of the last gather
+  std::deque<std::vector<std::unique_ptr<UnderWay>>> arriving_;  // of each that is on its way
+  std::unique_ptr<GradientsUnderWay> gradients_under_way_;
 };
 
 }  // namespace switchyard

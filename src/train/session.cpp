@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "base/error.h"
+#include "config/overlap.h"
 #include "distributed/device.h"
 #include "train/domain.h"
 
@@ -85,6 +86,8 @@ Session::Session(Mesh mesh, FlightRecord& record, int local_ranks, const RunConf
   options.zero_stage = static_cast<int>(config.zero.stage);
   options.seed = seed;
   options.purpose = purpose;
+  options.overlap_reduction = overlaps_reduction(config);
+  options.overlap_gather = overlaps_gather(config);
   options.rule = [this](const NamedPart& part) { return update_rule(config_, part); };
   store_.allocate(mesh_, options);
   if (decoder_->num_moe_layers() > 0) {

@@ -158,6 +158,7 @@ RunConfig saved_config(const CheckpointReader& reader) {
 
 std::vector<OwnedSlice> owned_slices(Session& session, SliceOf what) {
   std::vector<OwnedSlice> slices;
+  session.store().finish_gather();
   for (const PlacedPart& placed : session.store().parts()) {
     const ParameterStore::Buffer& buffer = session.store().buffer(placed.kind);
     const Interval mine = intersect(placed.range, buffer.shard);
@@ -211,6 +212,7 @@ uint64_t load_snapshot(Session& session, const std::string& step_dir, Restore re
 }
 
 void load_tensors(Session& session, TensorSource& source, Restore restore) {
+  session.store().finish_gather();
   for (const PlacedPart& placed : session.store().parts())
     load_part(session.store(), source, placed, restore);
   for (const auto& [name, state] : session.decoder().router_state()) {

@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "base/failpoint.h"
+#include "config/overlap.h"
 #include "loss/cross_entropy.h"
 #include "loss/linear_cross_entropy.h"
 #include "moe/router_objective.h"
@@ -269,13 +270,17 @@ StepReport compute_gradients(Session& session, const std::vector<MicroBatch>& ba
   if (uses_scope(config.moe, "global") && batches.size() > 1)
     counts.global = count_step(session, batches);
 
+  BucketedReduction reduction(session.store());
+  const bool overlaps = overlaps_reduction(config);
   for (const MicroBatch& batch : batches) {
     Tensor objective;
     {
       const Span span(report.phases.forward_ms);
       const FlightRecord::Phase phase(session.record(), "forward");
       const Tensor targets_T = copy_to_device(batch.targets_T, session.device());
-      const DecoderOutput output = session.decoder().forward(batch.input);
+      DecoderInput input = batch.input;
+      if (overlaps && &batch == &batches.back()) input.reduction = &reduction;
+      const DecoderOutput output = session.decoder().forward(input);
       part.next("head_loss");
       const LinearCrossEntropy cross_entropy =
           linear_cross_entropy(output.hidden_TD, session.decoder().head(), targets_T);
@@ -302,8 +307,13 @@ StepReport compute_gradients(Session& session, const std::vector<MicroBatch>& ba
 
   const FlightRecord::Phase phase(session.record(), "reduce");
   break_gradients(session, sums.numbers);
+  if (overlaps) reduction.start_rest();
   reduce_sums(sums, *session.mesh().world, report);
-  reduce_gradients(session.store());
+  if (overlaps) {
+    reduction.finish();
+  } else {
+    reduce_gradients(session.store());
+  }
   report.norms = gradient_norms(session.store(), *session.mesh().world);
   report.finite = std::isfinite(report.loss) && std::isfinite(report.norms.total);
   report.phases.comm_ms = milliseconds_in_collectives(session.mesh()) - comm_before;

@@ -311,6 +311,7 @@ bool Trainer::roll_back() {
 /// Replicated weights have to be the same bits on every rank; those that are not as most
 /// ranks have them are named. Collective.
 void Trainer::check_replicas() {
+  session_.store().finish_gather();
   Xxh3Stream stream;
   for_each_piece(session_.store().buffer(ParameterKind::kDense).weights,
                  [&](const void* data, uint64_t bytes) { stream.update(data, bytes); });

@@ -47,7 +47,8 @@ TEST(Keys, KnowWhatOthersCallThem) {
 TEST(Keys, ListTheSectionWhenNothingIsNear) {
   EXPECT_EQ(suggest_key("zero", "frobnicate").text, "; `zero` has stage");
   EXPECT_EQ(suggest_key("parallel", "frobnicate").text,
-            "; `parallel` has expert, order, overlap_chunks, gpu_transport");
+            "; `parallel` has expert, order, overlap_chunks, overlap_grad_reduce, "
+            "overlap_param_gather, gpu_transport");
 }
 
 }  // namespace

@@ -53,11 +53,8 @@ MicroBatch every_token(const RunConfig& config) {
 
 SentBytes sent_by_a_step(const RunConfig& config) {
   SentBytes sent;
-  Mesh mesh = test_runtime().make_mesh(config.parallel);
-  for (auto* group : {&mesh.world, &mesh.expert, &mesh.data}) {
-    *group = std::make_unique<CountingCommunicator>(std::move(*group), sent);
-  }
-  Session session(std::move(mesh), test_runtime().record(), test_runtime().local_size(), config);
+  Session session(watched<CountingCommunicator>(test_runtime().make_mesh(config.parallel), sent),
+                  test_runtime().record(), test_runtime().local_size(), config);
   session.decoder().use_token_counts(at::ones({64}, at::kLong));
   train_step(session, std::vector<MicroBatch>(2, every_token(config)));
   return sent;

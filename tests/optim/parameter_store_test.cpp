@@ -231,6 +231,56 @@ TEST(ParameterStoreTest, BuffersWithoutMemoryHaveAllThatTheOthersHaveButValues) 
   }
 }
 
+TEST(ParameterStoreTest, BucketsAreTheLeavesBetweenTheirBegins) {
+  ParameterStore store;
+  const auto add = [&store](ParameterKind kind, const std::string& name, int64_t elements) {
+    store.add(kind, {name, {elements}, {}});
+  };
+  add(kDense, "embedding", 3);
+  EXPECT_EQ(store.begin_bucket(), 1);
+  add(kDense, "layers.0.norm", 2);
+  add(kExpert, "layers.0.expert", 5);
+  add(kDense, "layers.0.router", 4);
+  EXPECT_EQ(store.begin_bucket(), 2);
+  add(kExpert, "layers.1.expert", 6);
+  EXPECT_EQ(store.begin_bucket(), 3);
+  const Mesh mesh = solo_mesh();
+  store.allocate(mesh, options_of(at::kFloat));
+  ASSERT_EQ(store.num_buckets(), 4);
+  const auto range = [&](int64_t bucket, ParameterKind kind) {
+    const Interval elements = store.bucket(bucket, kind);
+    return std::pair(elements.begin, elements.end);
+  };
+  EXPECT_EQ(range(0, kDense), std::pair(int64_t{0}, int64_t{3}));
+  EXPECT_EQ(range(1, kDense), std::pair(int64_t{3}, int64_t{9}));
+  EXPECT_EQ(range(1, kExpert), std::pair(int64_t{0}, int64_t{5}));
+  EXPECT_EQ(range(2, kExpert), std::pair(int64_t{5}, int64_t{11}));
+  for (const ParameterKind kind : {kDense, kExpert}) EXPECT_TRUE(store.bucket(3, kind).empty());
+  EXPECT_TRUE(store.bucket(0, kExpert).empty());
+  EXPECT_TRUE(store.bucket(2, kDense).empty());
+}
+
+TEST(ParameterStoreTest, WeightsThatAreUnderWayAreNotGivenOut) {
+  const Mesh mesh = solo_mesh();
+  ParameterStore store;
+  store.add(kDense, {"embedding", {2}, {}});
+  store.begin_bucket();
+  store.add(kDense, {"head", {2}, {}});
+  ParameterStore::Options options = options_of(at::kFloat);
+  options.overlap_gather = true;
+  store.allocate(mesh, options);
+  EXPECT_NO_THROW(store.buffers());
+  for (int step = 0; step < 2; ++step) {
+    store.gather_weights();
+    EXPECT_THROW(store.buffers(), c10::Error);
+    store.need_weights(0);
+    EXPECT_THROW(store.weight_of(store.parts()[0]), c10::Error);
+    EXPECT_THROW(store.leaves(), c10::Error);
+    store.need_weights(1);
+    EXPECT_NO_THROW(store.weight_of(store.parts()[0]));
+  }
+}
+
 TEST(ParameterStoreTest, RefusesWhatBreaksItsContract) {
   const Mesh mesh = solo_mesh();
   ParameterStore store;

@@ -1,12 +1,16 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "config/load_config.h"
 #include "support/micro_batches.h"
 #include "support/mpi_main.h"
 #include "support/tensors.h"
+#include "support/watched_communicator.h"
 
-// Runs at W = 1, 2, 4: `parallel.overlap_chunks` changes no bit of a run.
+// Runs at W = 1, 2, 4: `parallel.overlap_*` changes no bit of a run, but for the order in which
+// more than two ranks' gradients are added.
 
 namespace switchyard {
 namespace {
@@ -54,16 +58,15 @@ struct Outcome {
   std::vector<Tensor> gradients, weights;
 };
 
-Outcome train(RunConfig config, int64_t chunks) {
-  config.parallel.overlap_chunks = chunks;
-  Session session(test_runtime().make_mesh(config.parallel), test_runtime().record(),
-                  test_runtime().local_size(), config);
+Outcome train(const RunConfig& config, Mesh mesh) {
+  Session session(std::move(mesh), test_runtime().record(), test_runtime().local_size(), config);
   Outcome outcome;
   for (int64_t step = 0; step < 2; ++step) {
     const StepReport report = train_step(session, batches_of(config, step));
     outcome.losses.push_back(report.loss);
     outcome.norms.push_back(report.norms.total);
   }
+  session.store().finish_gather();
   for (const ParameterStore::Buffer& buffer : session.store().buffers()) {
     outcome.gradients.push_back(buffer.gradients.clone());
     outcome.weights.push_back(buffer.weights.clone());
@@ -71,12 +74,21 @@ Outcome train(RunConfig config, int64_t chunks) {
   return outcome;
 }
 
+Outcome train(const RunConfig& config) {
+  return train(config, test_runtime().make_mesh(config.parallel));
+}
+
+Outcome train_in_chunks(RunConfig config, int64_t chunks) {
+  config.parallel.overlap_chunks = chunks;
+  return train(config);
+}
+
 void expect_the_same_bits(const RunConfig& config) {
-  const Outcome plain = train(config, 1);
+  const Outcome plain = train_in_chunks(config, 1);
   EXPECT_NE(plain.losses[0], plain.losses[1]);
   for (const int64_t chunks : {2, 3, 100}) {
     SCOPED_TRACE(std::to_string(chunks) + " chunks");
-    const Outcome overlapped = train(config, chunks);
+    const Outcome overlapped = train_in_chunks(config, chunks);
     EXPECT_EQ(overlapped.losses, plain.losses);
     EXPECT_EQ(overlapped.norms, plain.norms);
     for (size_t b = 0; b < plain.weights.size(); ++b) {
@@ -112,6 +124,108 @@ TEST(OverlapTest, ATrainedModelIsTheSameWhereExpertsChoose) {
   config.moe.allow_noncausal = true;
   config.moe.shared_experts = {1, 16, true};
   expect_the_same_bits(config);
+}
+
+/// To the bit with `bound` 0.
+void expect_near(const Tensor& actual, const Tensor& expected, double bound) {
+  if (bound == 0) {
+    EXPECT_TRUE(same(actual, expected));
+    return;
+  }
+  const double apart = (actual - expected).norm().item<double>();
+  EXPECT_LE(apart, bound * expected.norm().item<double>());
+}
+
+void expect_near(const Outcome& actual, const Outcome& expected, double bound) {
+  for (size_t step = 0; step < expected.losses.size(); ++step) {
+    EXPECT_NEAR(actual.losses[step], expected.losses[step], bound * expected.losses[step]);
+    EXPECT_NEAR(actual.norms[step], expected.norms[step], bound * expected.norms[step]);
+  }
+  for (size_t b = 0; b < expected.weights.size(); ++b) {
+    SCOPED_TRACE("buffer " + std::to_string(b));
+    expect_near(actual.weights[b], expected.weights[b], bound);
+    expect_near(actual.gradients[b], expected.gradients[b], bound);
+  }
+}
+
+/// Gradients reduced during backward and weights gathered during forward, and neither; and by a
+/// transport that takes its time, in which nothing is used before it is there.
+void expect_the_same(RunConfig config) {
+  const bool is_exact = test_runtime().world_size() <= 2 || config.zero.stage == 2;
+  const double bound = is_exact ? 0 : config.train.precision == "fp32" ? 1e-5 : 1e-3;
+  config.parallel.overlap_grad_reduce = config.parallel.overlap_param_gather = "off";
+  const Outcome plain = train(config);
+  config.parallel.overlap_grad_reduce = config.parallel.overlap_param_gather = "on";
+  const Outcome overlapped = train(config);
+  expect_near(overlapped, plain, bound);
+  config.parallel.overlap_chunks = 2;
+  expect_near(train(config, watched<LateCommunicator>(test_runtime().make_mesh(config.parallel))),
+              overlapped, 0);
+}
+
+TEST(OverlapTest, GradientsThatLeaveEarlyAndWeightsThatArriveLateAreTheSame) {
+  for (const int64_t stage : {0, 1, 2}) {
+    for (const char* precision : {"fp32", "bf16"}) {
+      SCOPED_TRACE("stage " + std::to_string(stage) + ", " + precision);
+      RunConfig config = base_config();
+      config.zero.stage = stage;
+      config.train.precision = precision;
+      expect_the_same(config);
+    }
+  }
+}
+
+TEST(OverlapTest, WeightsThatLayersShareAndFrozenOnesAreTheSame) {
+  for (const int64_t stage : {1, 2}) {
+    SCOPED_TRACE("stage " + std::to_string(stage));
+    RunConfig config = base_config();
+    config.zero.stage = stage;
+    config.parallel.expert = 1;
+    config.model.tie_word_embeddings = true;
+    config.moe.router.type = "recurrent";  // one for all layers
+    config.moe.shared_experts = {1, 16, true};
+    config.train.freeze = {"*.q_proj.weight", "*.experts.3.*"};
+    config.train.recompute = "layer";
+    expect_the_same(config);
+  }
+}
+
+/// `notes` whose purpose is among `kinds`, each by its short name: "+D" where a dispatch begins.
+std::string short_notes(const std::vector<std::string>& notes,
+                        const std::map<std::string, std::string>& kinds) {
+  std::string all;
+  for (const std::string& note : notes) {
+    const auto kind = kinds.find(note.substr(2));
+    if (kind != kinds.end()) all += (all.empty() ? "" : " ") + note.substr(0, 1) + kind->second;
+  }
+  return all;
+}
+
+TEST(OverlapTest, BucketsLeaveAndArriveAmongTheExchangesOfTokens) {
+  const int world = test_runtime().world_size();
+  if (world == 1) return;  // nothing is sent
+  RunConfig config = base_config();
+  config.train.micro_batch_size = 2;
+  config.train.global_batch_size = 2 * world;
+  config.parallel.expert = world;  // so that dense parameters alone are reduced
+  config.parallel.overlap_grad_reduce = config.parallel.overlap_param_gather = "on";
+  std::vector<std::string> notes;
+  Session session(watched<NotedCommunicator>(test_runtime().make_mesh(config.parallel), notes),
+                  test_runtime().record(), test_runtime().local_size(), config);
+  const std::vector<MicroBatch> batch = {batches_of(config, 0)[0]};
+  train_step(session, batch);
+  notes.clear();
+  train_step(session, batch);
+  // D dispatch, R return, W weights, G gradients. Buckets: embedding, two layers, norm and head.
+  const std::map<std::string, std::string> kinds = {{"dispatch of tokens", "D"},
+                                                    {"return of tokens", "R"},
+                                                    {"weights after the update", "W"},
+                                                    {"gradients of dense parameters", "G"}};
+  EXPECT_EQ(short_notes(notes, kinds),
+            "+W -W +W -W +D -D +R -R +W -W +D -D +R -R -W "  // forward
+            "+G +R -R +D -D +G +R -R +D -D +G "              // backward
+            "+G -G -G -G -G "                                // what is left
+            "+W");                                           // after the update
 }
 
 }  // namespace

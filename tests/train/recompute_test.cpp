@@ -11,6 +11,7 @@
 #include "support/sample_config.h"
 #include "support/sample_routers.h"
 #include "support/tensors.h"
+#include "support/watched_communicator.h"
 
 // Runs at W = 1, 2, 4: whatever is recomputed, a step is the same to the bit, and routes once.
 
@@ -51,47 +52,14 @@ class Counts {
   at::CallbackHandle handle_ = 0;
 };
 
-/// Another communicator, whose calls are counted.
-class CountedCommunicator final : public Communicator {
+class CountedCommunicator final : public WatchedCommunicator {
  public:
-  explicit CountedCommunicator(std::unique_ptr<Communicator> inner)
-      : Communicator(inner->rank(), inner->size(), inner->name()), inner_(std::move(inner)) {}
-
-  void all_reduce(Tensor& x, ReduceOp op, const char* purpose) override {
-    count(purpose);
-    inner_->all_reduce(x, op, purpose);
-  }
-  void reduce_scatter(const Tensor& input, Tensor& output, const char* purpose) override {
-    count(purpose);
-    inner_->reduce_scatter(input, output, purpose);
-  }
-  void reduce_scatter_uneven(const Tensor& input, const std::vector<int64_t>& counts,
-                             Tensor& output, const char* purpose) override {
-    count(purpose);
-    inner_->reduce_scatter_uneven(input, counts, output, purpose);
-  }
-  void all_gather(const Tensor& input, Tensor& output, const char* purpose) override {
-    count(purpose);
-    inner_->all_gather(input, output, purpose);
-  }
-  void broadcast(Tensor& x, int root, const char* purpose) override {
-    count(purpose);
-    inner_->broadcast(x, root, purpose);
-  }
-  std::unique_ptr<RowsUnderWay> start_all_to_all(const Tensor& input, const RowBlocks& send,
-                                                 Tensor& output, const RowBlocks& recv,
-                                                 const char* purpose) override {
-    count(purpose);
-    return inner_->start_all_to_all(input, send, output, recv, purpose);
-  }
-  void barrier(const char* purpose) override { inner_->barrier(purpose); }
+  using WatchedCommunicator::WatchedCommunicator;
 
  private:
-  static void count(const char* purpose) {
+  void begins(const char* purpose) override {
     if (Counts::current() != nullptr) Counts::current()->collectives[purpose] += 1;
   }
-
-  std::unique_ptr<Communicator> inner_;
 };
 
 /// What two steps leave behind on this rank.
@@ -108,11 +76,8 @@ Outcome run(RunConfig config, const char* recompute, int64_t EP) {
   config.train.recompute = recompute;
   config.train.micro_batch_size = mine / 2;
   config.parallel.expert = EP;
-  Mesh mesh = test_runtime().make_mesh(config.parallel);
-  for (auto* group : {&mesh.world, &mesh.expert, &mesh.data}) {
-    *group = std::make_unique<CountedCommunicator>(std::move(*group));
-  }
-  Session session(std::move(mesh), test_runtime().record(), 1, config);
+  Session session(watched<CountedCommunicator>(test_runtime().make_mesh(config.parallel)),
+                  test_runtime().record(), 1, config);
   session.decoder().use_token_counts(at::ones({session.config().model.vocab_size}, at::kLong));
   std::vector<MicroBatch> batches;
   for (int64_t m = 0; m < 2; ++m) {

@@ -90,6 +90,7 @@ def test_hosts_decide_what_crosses_them_and_nothing_else():
 
 @pytest.mark.parametrize("settings", [
     {"zero__stage": 2}, {"train__recompute": "layer"}, {"train__precision": "bf16"}, {"parallel__overlap_chunks": 2},
+    {"parallel__overlap_grad_reduce": "on", "parallel__overlap_param_gather": "on"},
     {"moe__balance": "{type: switch, scope: global}"}, {"moe__router": "{type: topk}", "moe__top_k": 2},
     {"moe__router": "{type: topk}", "moe__capacity": "{factor: 1.0}"}, {"parallel__order": "data_inner"},
     {"parallel__expert": 1}, {"moe__layers": "none"}, {"train__freeze": "[\"model.embed_tokens.*\"]", "zero__stage": 2}])
