@@ -25,6 +25,7 @@ RunConfig sample_device_config() {
   config.train.micro_batch_size = config.train.global_batch_size / test_runtime().world_size() / 2;
   config.parallel.expert = test_runtime().world_size();
   config.parallel.gpu_transport = "mpi";
+  config.parallel.overlap_grad_reduce = config.parallel.overlap_param_gather = "on";
   return config;
 }
 
@@ -59,6 +60,7 @@ DeviceRun run_steps(const RunConfig& config, c10::Device device, int steps) {
     for (const auto* list : {&report.dropped_L, &report.entropy_L}) {
       run.reported.insert(run.reported.end(), list->begin(), list->end());
     }
+    session->store().finish_gather();
     if (step > 0) continue;
     for (const ParameterStore::Buffer& buffer : session->store().buffers()) {
       run.first_gradients.push_back(buffer.gradients.cpu().clone());
@@ -82,23 +84,41 @@ double relative_error(const Tensor& actual, const Tensor& expected) {
   return apart == 0 ? 0.0 : apart / norm;
 }
 
-void expect_same_run(const RunConfig& config, c10::Device device, double tolerance,
-                     double state_tolerance) {
-  const DeviceRun host = run_steps(config, at::kCPU), there = run_steps(config, device);
-  ASSERT_EQ(there.reported.size(), host.reported.size());
-  for (size_t i = 0; i < host.reported.size(); ++i) {
-    EXPECT_NEAR(there.reported[i], host.reported[i],
-                tolerance * std::max(1.0, std::abs(host.reported[i])))
+namespace {
+
+void expect_near(const DeviceRun& actual, const DeviceRun& expected, double tolerance,
+                 double state_tolerance) {
+  ASSERT_EQ(actual.reported.size(), expected.reported.size());
+  for (size_t i = 0; i < expected.reported.size(); ++i) {
+    EXPECT_NEAR(actual.reported[i], expected.reported[i],
+                tolerance * std::max(1.0, std::abs(expected.reported[i])))
         << "number " << i;
   }
   for (const size_t kind : {0, 1}) {
-    EXPECT_LE(relative_error(there.first_gradients[kind], host.first_gradients[kind]), tolerance)
+    EXPECT_LE(relative_error(actual.first_gradients[kind], expected.first_gradients[kind]),
+              tolerance)
         << (kind == 0 ? "dense gradients" : "gradients of experts");
   }
-  ASSERT_EQ(there.state.size(), host.state.size());
-  for (const auto& [name, x] : host.state) {
-    EXPECT_LE(relative_error(there.state.at(name), x), state_tolerance) << name;
+  for (const auto& [name, x] : expected.state) {
+    EXPECT_LE(relative_error(actual.state.at(name), x), state_tolerance) << name;
   }
+}
+
+}  // namespace
+
+void expect_same_run(const RunConfig& config, c10::Device device, double tolerance,
+                     double state_tolerance) {
+  const DeviceRun host = run_steps(config, at::kCPU), there = run_steps(config, device);
+  ASSERT_EQ(there.state.size(), host.state.size());
+  expect_near(there, host, tolerance, state_tolerance);
+}
+
+void expect_bf16_near_fp32(RunConfig config, c10::Device device, double tolerance,
+                           double state_tolerance) {
+  config.train.precision = "fp32";
+  const DeviceRun exact = run_steps(config, at::kCPU);
+  config.train.precision = "bf16";
+  expect_near(run_steps(config, device), exact, tolerance, state_tolerance);
 }
 
 }  // namespace switchyard

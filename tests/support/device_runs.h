@@ -38,6 +38,11 @@ DeviceRun run_steps(const RunConfig& config, c10::Device device, int steps = 2);
 void expect_same_run(const RunConfig& config, c10::Device device, double tolerance,
                      double state_tolerance);
 
+/// The same for a run in bfloat16 on the device beside one in float32 on the CPU, whose own
+/// rounding is nothing beside bfloat16's.
+void expect_bf16_near_fp32(RunConfig config, c10::Device device, double tolerance,
+                           double state_tolerance);
+
 /// |actual - expected| / |expected|, in float64 on the host; 0 where both are zero.
 double relative_error(const at::Tensor& actual, const at::Tensor& expected);
 
