@@ -277,11 +277,12 @@ class MicroStep {
            4 * widened * moe_.num_experts;
   }
   /// Whether nobody keeps the layer's input as it is: the router has its own copy.
-  bool frees_input() const { return w_ == 2 && moe_.shared_experts.num == 0 && !again(); }
+  bool frees_input() const { return w_ == 2 && !has_shared() && !again(); }
   int64_t order_kept() const { return 8 * (T_ * K_ + (EP_ == 1 ? rows_.arrived : rows_.sent)); }
   int64_t exchange_kept() const {
     return of_rows(rows_.arrived) + of_rows(EP_ == 1 ? rows_.arrived : rows_.sent) + order_kept();
   }
+  bool has_shared() const { return moe_.shared_experts.num > 0; }
   int64_t shared_width() const {
     return moe_.shared_experts.num * moe_.shared_experts.intermediate_size;
   }
@@ -294,18 +295,23 @@ class MicroStep {
     if (frees_input()) ledger_.drop(h());
   }
 
+  /// Shared experts come while rows are on their way, which begin in a buffer of their own.
   void forward_experts() {
-    if (EP_ > 1) ledger_.pass(of_rows(rows_.sent + rows_.arrived));
+    const int64_t sent = EP_ > 1 ? of_rows(rows_.sent) : 0;
+    ledger_.take(sent);
     ledger_.take(of_rows(rows_.arrived));
-    forward_hidden(expert_hidden(), moe_.expert_intermediate_size, of_rows(rows_.arrived),
-                   inner_of_experts());
-    if (EP_ > 1) ledger_.take(of_rows(rows_.sent));  // the same, back
-    ledger_.take(h());
-    if (EP_ > 1) ledger_.drop(of_rows(rows_.arrived));
-    if (moe_.shared_experts.num > 0) {
+    if (has_shared()) {
       forward_dense(shared_width(), inner_of_experts());
       if (moe_.shared_experts.gated) ledger_.take(h() + tokens(1));  // gated; both factors stay
-      ledger_.take(h());
+    }
+    ledger_.drop(sent);
+    forward_hidden(expert_hidden(), moe_.expert_intermediate_size, of_rows(rows_.arrived),
+                   inner_of_experts());
+    ledger_.take(sent);  // the same, back
+    ledger_.take(h());
+    if (EP_ > 1) ledger_.drop(of_rows(rows_.arrived));
+    if (has_shared()) {
+      ledger_.take(h());  // the sum
       ledger_.drop(2 * h());
     }
   }
@@ -540,32 +546,33 @@ class MicroStep {
     const int64_t D = model_.hidden_size, F = moe_.expert_intermediate_size,
                   local = moe_.num_experts / EP_, data = world_ / EP_,
                   back = of_rows(EP_ == 1 ? rows_.arrived : rows_.sent);
-    const bool shared = moe_.shared_experts.num > 0;
-    if (shared) {
-      if (moe_.shared_experts.gated) {
-        ledger_.take(h());
-        ledger_.drop(h() + tokens(1));
-        ledger_.take(h());  // the gate's part of the gradient of the layer's input
-      }
-      backward_dense(shared_width(), moe_.shared_experts.gated ? h() : 0, inner_of_experts());
-      if (moe_.shared_experts.gated) join_gradients();
-      if (w_ == 4 || again()) ledger_.take(h());  // not yet: others keep the input, too
-    }
     ledger_.take(back);
-    ledger_.drop(back + branch);  // what came back from the experts
+    ledger_.drop(back + (has_shared() ? 0 : branch));  // what came back from the experts
     if (EP_ > 1) {
       ledger_.take(of_rows(rows_.arrived));
       ledger_.drop(back);
     }
     backward_hidden(expert_hidden(), F, of_rows(rows_.arrived), of_rows(rows_.arrived),
                     local * F * D, data, inner_of_experts());
-    if (EP_ > 1) {
-      ledger_.take(back);
-      ledger_.drop(of_rows(rows_.arrived));
-    }
+    if (EP_ > 1) ledger_.take(back);
+    if (has_shared()) backward_shared(branch);
+    if (EP_ > 1) ledger_.drop(of_rows(rows_.arrived));
     ledger_.take(h());
     ledger_.drop(back);
-    if (shared) join_gradients();
+    if (has_shared()) join_gradients();
+  }
+
+  /// While the gradients of rows are on their way.
+  void backward_shared(int64_t branch) {
+    const bool gated = moe_.shared_experts.gated;
+    if (gated) {
+      ledger_.take(h());
+      ledger_.drop(h() + tokens(1) + branch);
+      ledger_.take(h());  // the gate's part of the gradient of the layer's input
+    }
+    backward_dense(shared_width(), gated ? h() : branch, inner_of_experts());
+    if (gated) join_gradients();
+    if (w_ == 4 || again()) ledger_.take(h());  // not yet: others keep the input, too
   }
 
   void backward_router() {
