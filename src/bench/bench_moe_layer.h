@@ -27,6 +27,11 @@ struct LayerCase {
 /// micro-batches.
 std::vector<LayerCase> layer_cases(const std::optional<RunConfig>& config);
 
+/// Who is told each entry of bench_moe_layer's lists when it is measured.
+struct LayerListener {
+  std::function<void(const nlohmann::json&)> result, padding;
+};
+
 /// Forward and backward of the layer (router, its losses, exchange and all) against the dense
 /// feed-forward network of width top_k * width on the same tokens, in turn, float32 and bfloat16.
 /// `ratio` is the layer's time over the dense one's; FLOPs of both are counted. On rounds.device,
@@ -42,11 +47,8 @@ std::vector<LayerCase> layer_cases(const std::optional<RunConfig>& config);
 /// and padded_grouped, capacity_C_grouped: the same padded rows through the product that
 /// dropless takes. `over_dropless` is time over dropless time; `dropped` the share of choices.
 ///
-/// Each entry is told as soon as it is measured, all of `results` first, on every rank. Collective
-/// over the mesh, with the experts sharded over its expert group.
-struct LayerListener {
-  std::function<void(const nlohmann::json&entry)> result, padding;
-};
+/// `tell` gets all of `results` first, and is called on every rank. Collective over the mesh, with
+/// the experts sharded over its expert group.
 nlohmann::json bench_moe_layer(const Mesh& mesh, const std::vector<LayerCase>& cases,
                                const Rounds& rounds, const LayerListener& tell);
 

@@ -116,17 +116,19 @@ class Communicator {
   // begun in the same order on every rank. Here the call is over when it has begun, as MPI needs a
   // rank's own time for it; NCCL's go on beside what the current stream does.
 
+  /// all_reduce, begun.
   virtual std::unique_ptr<UnderWay> start_all_reduce(at::Tensor& x, ReduceOp op,
                                                      const char* purpose);
 
-  /// `output` may be this rank's piece of `input` itself.
+  /// reduce_scatter_uneven, begun; `output` may be this rank's piece of `input` itself.
   virtual std::unique_ptr<UnderWay> start_reduce_scatter_uneven(const at::Tensor& input,
                                                                 const std::vector<int64_t>& counts,
                                                                 at::Tensor& output,
                                                                 const char* purpose);
 
-  /// In place: the next counts[r] elements of x are rank r's, which may be none, and go to all. The
-  /// counts add up to x.numel() and are the same on every rank.
+  /// An all-gather of pieces of different lengths, in place: the next counts[r] elements of x (N)
+  /// are rank r's, which may be none, and go to all. The counts add up to N and are the same on
+  /// every rank. By default one broadcast for each rank that has a piece.
   virtual std::unique_ptr<UnderWay> start_all_gather_uneven(at::Tensor& x,
                                                             const std::vector<int64_t>& counts,
                                                             const char* purpose);
