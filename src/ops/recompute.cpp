@@ -8,6 +8,9 @@
 #include <torch/csrc/autograd/saved_variable.h>
 
 #include <algorithm>
+#include <memory>
+#include <type_traits>
+#include <utility>
 
 namespace switchyard {
 namespace {
@@ -67,6 +70,19 @@ class SecondRun final : public torch::autograd::Node {
   std::vector<torch::autograd::SavedVariable> inputs_;
 };
 
+/// How a graph holds its nodes: LibTorch from 2.13 on counts a node's owners in the node, before
+/// that std::shared_ptr did.
+using NodePtr = std::remove_cvref_t<decltype(std::declval<const Tensor&>().grad_fn())>;
+
+template <class Ptr = NodePtr>
+Ptr second_run(const Piece& piece, const variable_list& inputs) {
+  if constexpr (std::is_same_v<Ptr, std::shared_ptr<torch::autograd::Node>>) {
+    return std::make_shared<SecondRun>(piece, inputs);
+  } else {
+    return c10::make_intrusive<SecondRun>(piece, inputs);
+  }
+}
+
 }  // namespace
 
 Recompute parse_recompute(const std::string& word) {
@@ -81,7 +97,7 @@ std::vector<Tensor> recomputed(const Piece& piece, const std::vector<Tensor>& in
   // With a graph of its own, which goes at once: it says whether there is anything to learn.
   variable_list outputs = piece(detached(inputs));
   if (std::ranges::none_of(outputs, in_a_graph)) return outputs;
-  const auto node = c10::make_intrusive<SecondRun>(piece, inputs);
+  const NodePtr node = second_run(piece, inputs);
   for (Tensor& output : outputs) {
     output = output.detach();
     torch::autograd::set_history(output, node);
