@@ -20,8 +20,8 @@ namespace switchyard {
 
 inline constexpr int64_t kBlockRows = 64;      // rows of A in a product
 inline constexpr int64_t kPanelColumns = 128;  // columns of B in a product
-inline constexpr int64_t kInnerRows = 512;     // rows summed over in a weight gradient's product
-inline constexpr int64_t kTaskRows = 1024;     // at most, of one group, for which a panel is packed
+inline constexpr int64_t kInnerRows = 512;     // a share of the rows of a weight gradient's sum
+inline constexpr int64_t kTaskRows = 1024;     // a share of a group, for which a panel is packed
 
 /// Whether `dtype` has blocked products here.
 bool has_blocked_gemm(at::ScalarType dtype);
@@ -111,6 +111,14 @@ inline int64_t round_up(int64_t n, int64_t multiple) {
   return (n + multiple - 1) / multiple * multiple;
 }
 
+/// How many of `left` rows are next where `size` are taken at a time: the last share has up to half
+/// as many more, since a few rows by themselves would cost as much as `size`: their weights are
+/// packed, their gradients read and written for them alone. Shares but the last are `size`, so a
+/// cut at a multiple of it does not move the others.
+constexpr int64_t next_share(int64_t left, int64_t size) {
+  return left > size + size / 2 ? size : left;
+}
+
 /// A block of a product's result: rows [row, row + rows) of panel `panel`, in float32.
 struct Tile {
   int64_t group, row, rows, panel, columns;
@@ -153,10 +161,11 @@ inline std::vector<Segment> segments_of(const std::vector<int64_t>& rows_E) {
   std::vector<Segment> segments;
   int64_t begin = 0;
   for (size_t e = 0; e < rows_E.size(); ++e) {
-    for (int64_t r = 0; r < rows_E[e]; r += kTaskRows) {
-      segments.push_back({static_cast<int64_t>(e), begin + r, std::min(kTaskRows, rows_E[e] - r)});
+    const int64_t end = begin + rows_E[e];
+    for (int64_t rows = 0; begin < end; begin += rows) {
+      rows = next_share(end - begin, kTaskRows);
+      segments.push_back({static_cast<int64_t>(e), begin, rows});
     }
-    begin += rows_E[e];
   }
   return segments;
 }
@@ -208,6 +217,7 @@ void add_outer_products(const MatrixRef<scalar_t>& a, const MatrixRef<scalar_t>&
                         const std::vector<int64_t>& rows_E, float* out_EMN) {
   const auto E = static_cast<int64_t>(rows_E.size());
   const int64_t M = a.columns, N = b.columns;
+  constexpr int64_t kStride = kInnerRows + kInnerRows / 2;  // the longest share
   std::vector<int64_t> begin_E(rows_E.size(), 0);
   for (int64_t e = 1; e < E; ++e) begin_E[e] = begin_E[e - 1] + rows_E[e - 1];
   // Strips of a's columns, in each of which b is packed once: as wide as the second cache allows,
@@ -218,23 +228,23 @@ void add_outer_products(const MatrixRef<scalar_t>& a, const MatrixRef<scalar_t>&
   const int64_t strips = (M + strip - 1) / strip;
   at::parallel_for(0, strips * E, 1, [&](int64_t first, int64_t last) {
     Panel<scalar_t> panel;
-    Room<scalar_t> a_transposed(strip * kInnerRows);
+    Room<scalar_t> a_transposed(strip * kStride);
     for (int64_t task = first; task < last; ++task) {
       const int64_t e = task / strips, begin = task % strips * strip;
       const int64_t width = std::min(strip, M - begin);
-      for (int64_t r = 0; r < rows_E[e]; r += kInnerRows) {
-        const int64_t rows = std::min(kInnerRows, rows_E[e] - r), row = begin_E[e] + r;
+      const int64_t end = begin_E[e] + rows_E[e];
+      for (int64_t row = begin_E[e], rows = 0; row < end; row += rows) {
+        rows = next_share(end - row, kInnerRows);
         const int64_t depth = round_up(rows, 32);
-        transpose(a.rows_from(row, rows).columns_from(begin, width), a_transposed.data(),
-                  kInnerRows);
+        transpose(a.rows_from(row, rows).columns_from(begin, width), a_transposed.data(), kStride);
         for (int64_t m = 0; m < width && depth > rows; ++m) {
-          std::fill_n(a_transposed.data() + m * kInnerRows + rows, depth - rows, scalar_t(0));
+          std::fill_n(a_transposed.data() + m * kStride + rows, depth - rows, scalar_t(0));
         }
         for (int64_t n = 0; n < N; n += kPanelColumns) {
           const int64_t columns = std::min(kPanelColumns, N - n);
           panel.reshape(rows, columns);
           panel.pack(b.rows_from(row, rows).columns_from(n, columns));
-          panel.multiply(a_transposed.data(), kInnerRows, width, depth,
+          panel.multiply(a_transposed.data(), kStride, width, depth,
                          out_EMN + (e * M + begin) * N + n, N, /*add=*/true);
         }
       }

@@ -1,6 +1,8 @@
 #include "ops/waves.h"
 
-#include <algorithm>
+#include <utility>
+
+#include "ops/blocked_gemm.h"
 
 namespace switchyard {
 
@@ -16,7 +18,7 @@ std::vector<Wave> waves_of(const std::vector<int64_t>& rows_E, int64_t size) {
     const auto group = static_cast<int64_t>(e);
     if (wave.rows + rows_E[e] > size) finish(group);
     int64_t left = rows_E[e];
-    for (; left > size; left -= size) {
+    for (; next_share(left, size) < left; left -= size) {
       wave.rows = size;
       wave.rows_E = {size};
       finish(group);

@@ -13,8 +13,9 @@ struct Wave {
   std::vector<int64_t> rows_E;  // of each of those groups, in this wave
 };
 
-/// All rows, sorted by group, rows_E of each, in waves of about `size` rows. Of a group that is
-/// in several waves, each but the last has a multiple of `size` rows.
+/// All rows, sorted by group, rows_E of each, in waves of at most `size` rows, or of one group's
+/// next_share(..., size) (blocked_gemm.h). Of a group that is in several waves, each but the last
+/// has `size` rows.
 std::vector<Wave> waves_of(const std::vector<int64_t>& rows_E, int64_t size);
 
 }  // namespace switchyard

@@ -15,12 +15,22 @@ void expect_wave(const Wave& wave, int64_t group, int64_t row, const std::vector
 }
 
 TEST(WavesTest, SmallGroupsShareAWaveAndLargeOnesAreCut) {
-  const auto waves = waves_of({3, 0, 4, 2, 25, 1}, /*size=*/10);
+  const auto waves = waves_of({3, 0, 4, 2, 26, 1}, /*size=*/10);
   ASSERT_EQ(waves.size(), 4U);
   expect_wave(waves[0], 0, 0, {3, 0, 4, 2});
   expect_wave(waves[1], 4, 9, {10});
   expect_wave(waves[2], 4, 19, {10});
-  expect_wave(waves[3], 4, 29, {5, 1});
+  expect_wave(waves[3], 4, 29, {6, 1});
+}
+
+TEST(WavesTest, FewRowsMoreThanAWaveAreNotAWaveOfTheirOwn) {
+  const auto waves = waves_of({11, 25, 4, 15}, /*size=*/10);
+  ASSERT_EQ(waves.size(), 5U);
+  expect_wave(waves[0], 0, 0, {11});
+  expect_wave(waves[1], 1, 11, {10});
+  expect_wave(waves[2], 1, 21, {15});
+  expect_wave(waves[3], 2, 36, {4});
+  expect_wave(waves[4], 3, 40, {15});
 }
 
 TEST(WavesTest, GroupsThatFillWavesToTheRow) {
