@@ -217,7 +217,7 @@ void add_outer_products(const MatrixRef<scalar_t>& a, const MatrixRef<scalar_t>&
                         const std::vector<int64_t>& rows_E, float* out_EMN) {
   const auto E = static_cast<int64_t>(rows_E.size());
   const int64_t M = a.columns, N = b.columns;
-  constexpr int64_t kStride = kInnerRows + kInnerRows / 2;  // the longest share
+  constexpr int64_t kStride = kInnerRows + kInnerRows / 2;  // as long as the longest share
   std::vector<int64_t> begin_E(rows_E.size(), 0);
   for (int64_t e = 1; e < E; ++e) begin_E[e] = begin_E[e - 1] + rows_E[e - 1];
   // Strips of a's columns, in each of which b is packed once: as wide as the second cache allows,
@@ -226,11 +226,12 @@ void add_outer_products(const MatrixRef<scalar_t>& a, const MatrixRef<scalar_t>&
   const int64_t strip =
       std::min(blocked_gemm::kStripColumns, round_up((M + threads - 1) / threads, kBlockRows));
   const int64_t strips = (M + strip - 1) / strip;
+  // Strips outermost: threads then share every group, however uneven the groups are.
   at::parallel_for(0, strips * E, 1, [&](int64_t first, int64_t last) {
     Panel<scalar_t> panel;
     Room<scalar_t> a_transposed(strip * kStride);
     for (int64_t task = first; task < last; ++task) {
-      const int64_t e = task / strips, begin = task % strips * strip;
+      const int64_t e = task % E, begin = task / E * strip;
       const int64_t width = std::min(strip, M - begin);
       const int64_t end = begin_E[e] + rows_E[e];
       for (int64_t row = begin_E[e], rows = 0; row < end; row += rows) {
