@@ -29,7 +29,8 @@ double flops_per_weight(double rows) { return 2 * (2 * padded(rows, 16) + padded
 
 /// Bytes for each weight, which is packed for so many rows at a time.
 double traffic_per_weight(double rows, int64_t packed_for, int64_t w) {
-  const auto times = [rows](int64_t share) {  // next_share
+  // Shares as next_share cuts them: the last has up to half as many rows more.
+  const auto times = [rows](int64_t share) {
     return std::max(1.0, std::ceil(rows / static_cast<double>(share) - 0.5));
   };
   const double packed = 2 * static_cast<double>(w) * times(packed_for);

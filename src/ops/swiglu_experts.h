@@ -33,7 +33,8 @@ at::Tensor swiglu_experts(const at::Tensor& x_RD, const at::Tensor& in_E2FD,
 /// gradient depends on it.
 inline constexpr int64_t kSwiGluWaveRows = 512;
 
-/// The same for all threads of this process: so many rows of scratch are there in backward.
+/// The same for all threads of this process. So many rows of scratch are there in backward, and up
+/// to half as many more where one expert's rows are not cut (waves.h).
 int64_t swiglu_wave_rows();
 
 /// Whether these can be computed so: otherwise the caller composes them.
