@@ -2,20 +2,21 @@
 # Switchyard and its peers on this machine, in turn, and the tables of docs/performance.md:
 #
 #   scripts/bench.sh [--rounds 3] [--workload "W1 W2 W3"] [--precision "fp32 bf16"] [--ranks "1 2"]
-#                    [--only "switchyard plain"] [--limit SECONDS] [--quick]
+#                    [--only "switchyard plain"] [--limit SECONDS] [--keep SHARE] [--quick]
 #
 # First the GEMM peak of the best library at 4096^3, then each round runs everyone once
 # (A B C ... A B C ...), each alone, pinned, under a lock; then the exchange against MPI and
 # the MoE layer against the dense one. The rows go to runs/bench/TIME/results.jsonl, the tables
 # to tables.md there and to stdout. A headline needs --rounds 9.
 #
-# Cost: two cores for about 10 minutes a round, workload and precision; --quick, one short
-# round of W1 with ours and plain PyTorch, takes about 3. Leave the machine alone meanwhile:
-# steps in which other programs took 5 % of it do not count. scripts/bench/install_peers.sh
-# installs the peers (2 GB, once). --only "switchyard" needs no peers.
+# Cost: two cores for about 10 minutes a round, workload and precision; about 2 from the second
+# round on with --keep 0.8, which leaves out what had less than 0.8 of the fastest peer's tokens/s
+# in the first; --quick, one short round of W1 with ours and plain PyTorch, takes about 3. Leave the
+# machine alone meanwhile: steps in which other programs took 5 % of it do not count.
+# scripts/bench/install_peers.sh installs the peers (2 GB, once). --only "switchyard" needs no peers.
 source "$(dirname "$0")/lib.sh"
 
-rounds=3 workload="W1 W2 W3" precision="fp32 bf16" ranks="1 2" only="" limit=60 quick=no
+rounds=3 workload="W1 W2 W3" precision="fp32 bf16" ranks="1 2" only="" limit=60 keep=0 quick=no
 while [ $# -gt 0 ]; do
   case "$1" in
     --rounds) rounds=$2 && shift 2 ;;
@@ -24,6 +25,7 @@ while [ $# -gt 0 ]; do
     --ranks) ranks=$2 && shift 2 ;;
     --only) only=$2 && shift 2 ;;
     --limit) limit=$2 && shift 2 ;;
+    --keep) keep=$2 && shift 2 ;;
     --quick) quick=yes rounds=1 workload=W1 only="switchyard plain" limit=15 && shift ;;
     --help) usage && exit ;;
     *) fail "unknown option $1; see --help" ;;
@@ -57,7 +59,7 @@ peak() {
 }
 echo "GEMM peak: fp32 $(peak fp32), bf16 $(peak bf16) GFLOP/s"
 
-run_flags=(--rounds "$rounds" --limit "$limit")
+run_flags=(--rounds "$rounds" --limit "$limit" --keep "$keep")
 # shellcheck disable=SC2206  # lists of words
 run_flags+=(--workload $workload --precision $precision --ranks $ranks)
 # shellcheck disable=SC2206

@@ -1,7 +1,10 @@
 """Runs Switchyard and the peers one at a time, interleaved (A B C ... A B C ...), each under a lock file.
 
 run_all.py [--rounds 2] [--workload W1 W3] [--precision fp32 bf16] [--ranks 1 2] [--only switchyard hf plain]
+           [--keep 0.8]
 Results are appended to $PEERS_OUT; a run that fails leaves its last lines in $PEERS_OUT.errors.
+--keep 0.8: a peer's form that failed in the first round, or had less than 0.8 of the tokens/s of the fastest with as
+many processes, is left out of the rounds after it: what many rounds are for is the fastest.
 Runs of several ranks are pinned, a share of the processors each.
 """
 import argparse
@@ -87,6 +90,22 @@ def result_line(text):
     return next((line for line in text.splitlines() if line.startswith("{") and '"peer"' in line), None)
 
 
+def told(line, returncode):
+    if line is None:
+        return f"failed ({returncode})"
+    return f"{json.loads(line)['tok_s']:9.0f} tokens/s, {json.loads(line)['quiet']} quiet"
+
+
+def keep_up(runs, rates, share):
+    """Ours, and of the peers those with `share` of the fastest one's rate; rates: of each of `runs`, 0 if it failed."""
+    best = {}
+    for (name, ranks, *_), rate in zip(runs, rates):
+        if name != "switchyard":
+            best[ranks] = max(best.get(ranks, 0), rate)
+    return [run for run, rate in zip(runs, rates)
+            if run[0] == "switchyard" or (rate > 0 and rate >= share * best[run[1]])]
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--rounds", type=int, default=2)
@@ -95,6 +114,7 @@ def main():
     p.add_argument("--ranks", nargs="+", type=int, default=[1, 2])
     p.add_argument("--only", nargs="+", default=[])
     p.add_argument("--limit", default="60", help="seconds of a run's timed part")
+    p.add_argument("--keep", type=float, default=0, metavar="SHARE", help="see above")
     a = p.parse_args()
     out = os.environ.setdefault("PEERS_OUT", os.path.join(HERE, "results.jsonl"))
     here = {name for name in {run[0] for run in RUNS} if installed(name)}
@@ -103,27 +123,30 @@ def main():
     lock = ["flock", os.environ.get("BENCH_LOCK") or os.path.join(tempfile.gettempdir(), "bench.lock"), "timeout",
             str(int(float(a.limit)) + 175)]
     for w in a.workload:
-        for _ in range(a.rounds):
+        chosen = [run for run in RUNS if run[0] in here and run[1] in a.ranks and (not a.only or run[0] in a.only)
+                  and run[4] in ("", w)]
+        runs = {precision: chosen for precision in a.precision}
+        for number in range(a.rounds):
             for precision in a.precision:
-                for name, ranks, script, args, only in RUNS:
-                    if name not in here or ranks not in a.ranks or (a.only and name not in a.only) or \
-                            (only and only != w):
-                        continue
+                rates = []
+                for name, ranks, script, args, _ in runs[precision]:
                     command = peer(ranks, script, args, w, precision, a.limit) if script else \
                         ours(ranks, args, w, precision, a.limit)
                     r = subprocess.run(lock + command, cwd=HERE, env=environment(name, ranks), text=True,
                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
                     line = result_line(r.stdout)
+                    rates.append(json.loads(line)["tok_s"] if line else 0)
                     load = " ".join(f"{x:.2f}" for x in os.getloadavg())
-                    told = f"{json.loads(line)['tok_s']:9.0f} tokens/s, {json.loads(line)['quiet']} quiet" if line else \
-                        f"failed ({r.returncode})"
-                    print(f"{told}  load {load}  {w} {precision} n={ranks} {name} {' '.join(args)}", flush=True)
+                    print(f"{told(line, r.returncode)}  load {load}  {w} {precision} n={ranks} {name} {' '.join(args)}",
+                          flush=True)
                     if line is None:
                         with open(out + ".errors", "a") as f:
                             f.write(" ".join(command) + f"\nrc {r.returncode}\n" + r.stdout[-3000:] + "\n\n")
                     elif not script:  # the peers write their own
                         with open(out, "a") as f:
                             f.write(line + "\n")
+                if number == 0:
+                    runs[precision] = keep_up(chosen, rates, a.keep)
 
 
 if __name__ == "__main__":
