@@ -7,6 +7,7 @@ import subprocess
 
 from runs import SOURCE
 
+PRECISION = re.compile(r"\b(bf16|fp32)\b")
 NUMBER = re.compile(r"-?\d[\d,.]*(e[+-]?\d+)?")
 UNIT = re.compile(r"(#\s?(h|m|s|ms|[KMGT]i?B|[kMB])(?![a-zA-Z]))+")  # a larger number may have a larger one
 
@@ -52,8 +53,8 @@ def run(block, folder, environment):
 
 
 def shape(line):
-    """A line without its numbers, their units and its runs of spaces."""
-    return re.sub(r"\s+", " ", UNIT.sub("#", NUMBER.sub("#", line))).strip()
+    """A line without its numbers, their units, the precision that the processor is fast in, and its runs of spaces."""
+    return re.sub(r"\s+", " ", UNIT.sub("#", NUMBER.sub("#", PRECISION.sub("#", line)))).strip()
 
 
 def assert_shown(block, output):
