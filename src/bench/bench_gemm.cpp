@@ -6,6 +6,8 @@
 
 #include <algorithm>
 
+#include "ops/blocked_gemm.h"
+
 namespace switchyard {
 namespace {
 
@@ -51,7 +53,9 @@ bool onednn_keeps_float32() {
 /// gpu            at::mm, on a GPU
 /// mkl            at::mm in float32
 /// onednn         at::mkldnn_linear in float32 (its input in oneDNN's own tensor), at::mm in
-///                bfloat16
+///                bfloat16 where the processor multiplies that
+/// mkl_widened    at::mm in float32 of bfloat16 matrices, elsewhere: at::mm in bfloat16 is up to
+///                seventy times slower there
 /// onednn_matmul  at::mm in float32, handed to oneDNN
 std::vector<Way> ways(const GemmShape& shape, at::ScalarType dtype, c10::Device device) {
   const Tensor x = at::randn({shape.m, shape.k}).to(dtype).to(device),
@@ -62,7 +66,11 @@ std::vector<Way> ways(const GemmShape& shape, at::ScalarType dtype, c10::Device 
     at::mm_out(out, x, w.t());
   };
   if (!device.is_cpu()) return {{"gpu", mm}};
-  if (dtype == at::kBFloat16) return {{"onednn", mm}};
+  if (dtype == at::kBFloat16) {
+    if (multiplies_bfloat16()) return {{"onednn", mm}};
+    return {
+        {"mkl_widened", [x, w] { at::mm(x.to(at::kFloat), w.to(at::kFloat).t()).to(x.dtype()); }}};
+  }
   std::vector<Way> all = {{"mkl", [mm] {
                              const Products by_mkl(at::Float32Precision::IEEE);
                              mm();

@@ -24,7 +24,7 @@ struct GemmShape {
 struct GemmRate {
   GemmShape shape;
   at::ScalarType dtype;
-  std::string library;                 // gpu, mkl, onednn, onednn_matmul: see bench_gemm.cpp
+  std::string library;                 // gpu, mkl, onednn, ...: see bench_gemm.cpp
   double flops = 0, min = 0, max = 0;  // of the median, the slowest and the fastest round
   int64_t rounds = 0, quiet = 0;
 };

@@ -61,7 +61,6 @@ class MicroStep {
         S_(config.data.sequence_length),
         B_(config.train.micro_batch_size),
         w_(compute == at::kFloat ? 4 : 2),
-        blocked_(has_blocked_gemm(compute)),
         K_(choices_per_token(config.moe, Mode::kTrain)),
         gate_(is_gated(parse_ffn(config.model.ffn)) ? 2 : 1),
         is_moe_(config.model.num_hidden_layers) {
@@ -160,7 +159,7 @@ class MicroStep {
   int64_t head_elements() const { return model_.vocab_size * model_.hidden_size; }
 
   /// Whether a product over `depth` columns is a blocked one (blocked_rows.h).
-  bool computes_blocked(int64_t depth) const { return blocked_ && (w_ == 4 || depth % 2 == 0); }
+  bool computes_blocked(int64_t depth) const { return w_ == 4 || depth % 2 == 0; }
   bool fuses_swiglu(int64_t F) const {
     return model_.ffn == "swiglu" && computes_blocked(F) && computes_blocked(model_.hidden_size);
   }
@@ -373,10 +372,8 @@ class MicroStep {
   bool shards_gradients(int64_t ranks) const { return zero_stage_ >= 2 && ranks > 1; }
 
   /// What backward has of a leaf's gradient beside the buffer: nothing where products add to
-  /// that (weight_gradient.h), a float32 sum at ZeRO stage 2, a product in the weights' dtype
-  /// where products are not blocked.
+  /// that (weight_gradient.h), a float32 sum at ZeRO stage 2.
   int64_t own_gradient(int64_t elements, int64_t ranks) const {
-    if (!blocked_) return w_ * elements;
     return shards_gradients(ranks) ? 4 * elements : 0;
   }
   void weight_gradient(int64_t elements, int64_t ranks) {
@@ -391,8 +388,7 @@ class MicroStep {
     int64_t more = w_ == 2 ? 4 * elements : 0;
     if (shards_gradients(ranks)) {
       const int64_t piece = 4 * elements / ranks;
-      more = (blocked_ && w_ == 2 ? 2 * elements : 0) + piece + 4 * elements +
-             (ranks == 2 ? piece : 2 * piece);
+      more = (w_ == 2 ? 2 * elements : 0) + piece + 4 * elements + (ranks == 2 ? piece : 2 * piece);
     }
     ledger_.pass(more);
     const bool waits = overlaps_reduction_ && shards_gradients(ranks);
@@ -601,7 +597,6 @@ class MicroStep {
   Recompute recompute_;
   bool documents_;
   int64_t S_, B_, T_ = S_ * B_, w_;
-  bool blocked_;
   int64_t K_, gate_;
   std::vector<bool> is_moe_;
   Ledger ledger_;

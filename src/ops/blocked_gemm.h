@@ -13,18 +13,25 @@ namespace switchyard {
 // Matrix products block by block, so that what follows a product (an activation, a rounding)
 // finds its numbers in the cache, and what precedes it (a transposition) is written no further
 // than there. The products themselves are LibTorch's brgemm, i.e. oneDNN's micro-kernel: it
-// prepares a kernel per shape, so blocks come in few shapes whatever the number of rows is.
+// prepares a kernel per shape, so blocks come in few shapes whatever the number of rows is. On
+// AVX2, for which oneDNN has none, brgemm calls MKL.
 //
-// All of it is for float32 and, where the processor multiplies it, bfloat16; sums are float32.
-// A row's result does not depend on the other rows.
+// All of it is for float32 and bfloat16; sums are float32. Where the processor does not multiply
+// bfloat16, blocks of it are widened to float32 in the cache and multiplied there: its products are
+// exact in float32, so the results differ by the order of the sums alone, and cost what those of
+// float32 do. A row's result does not depend on the other rows.
 
 inline constexpr int64_t kBlockRows = 64;      // rows of A in a product
 inline constexpr int64_t kPanelColumns = 128;  // columns of B in a product
 inline constexpr int64_t kInnerRows = 512;     // a share of the rows of a weight gradient's sum
 inline constexpr int64_t kTaskRows = 1024;     // a share of a group, for which a panel is packed
 
-/// Whether `dtype` has blocked products here.
+/// Whether `dtype` has blocked products: float32 and bfloat16.
 bool has_blocked_gemm(at::ScalarType dtype);
+
+/// Whether this processor multiplies bfloat16 (AVX512-BF16, as every processor with AMX has) and
+/// LibTorch makes use of it: ATEN_CPU_CAPABILITY=avx2 keeps it from that.
+bool multiplies_bfloat16();
 
 /// How many elements of `width` bytes (2, 4) from row to row suit rows of `columns` of them: an odd
 /// number of cache lines, so that the rows of a block, read side by side, do not fight over the
@@ -74,7 +81,7 @@ class Room {
 };
 
 /// Some columns of the right-hand matrix B (K, N) of a product, in the order in which brgemm
-/// reads them: for bfloat16 two rows interleaved.
+/// reads them: for bfloat16 two rows interleaved, or widened.
 template <class scalar_t>
 class Panel {
  public:
@@ -97,6 +104,7 @@ class Panel {
 
  private:
   Room<scalar_t> data_;
+  Room<float> wide_;  // what is multiplied, where bfloat16 is widened
   int64_t depth_ = 0, columns_ = 0;
 };
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "ops/blocked_gemm.h"
 #include "ops/host_copy.h"
 
 namespace switchyard {
@@ -29,7 +30,8 @@ double measure_gemm_peak(at::ScalarType dtype, c10::Device device) {
   const int64_t size = device.is_cuda() ? 8192 : 1024;
   const auto flop = 2.0 * static_cast<double>(size * size * size);
   const c10::NoGradGuard no_grad;
-  const auto options = at::device(device).dtype(dtype);
+  const bool widens = device.is_cpu() && dtype == at::kBFloat16 && !multiplies_bfloat16();
+  const auto options = at::device(device).dtype(widens ? at::kFloat : dtype);
   const at::Tensor a = some_matrix(size, options), b = some_matrix(size, options);
   at::Tensor c = at::empty({size, size}, options);
   at::mm_out(c, a, b);

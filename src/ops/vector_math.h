@@ -57,6 +57,16 @@ inline void round_row(const float* from, c10::BFloat16* to, int64_t count) {
 }
 inline void round_row(const float* from, float* to, int64_t count) { std::copy_n(from, count, to); }
 
+/// to[i] = from[i], which float32 holds exactly.
+inline void widen_row(const c10::BFloat16* from, float* to, int64_t count) {
+  const auto* high = reinterpret_cast<const uint16_t*>(from);
+#pragma omp simd
+  for (int64_t i = 0; i < count; ++i) {
+    to[i] = std::bit_cast<float>(static_cast<uint32_t>(high[i]) << 16);
+  }
+}
+inline void widen_row(const float* from, float* to, int64_t count) { std::copy_n(from, count, to); }
+
 inline constexpr int64_t kLanes = 16;  // of the widest vectors, in float32
 
 /// All of a vector's numbers joined into one, pair by pair.

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "config/overlap.h"
 #include "distributed/device.h"
+#include "ops/blocked_gemm.h"
 #include "train/domain.h"
 
 namespace switchyard {
@@ -43,8 +44,7 @@ void set_threads(const TrainConfig& train, int local_ranks) {
 at::ScalarType compute_dtype(const TrainConfig& train) {
   if (train.precision == "fp32") return at::kFloat;
   if (train.precision == "bf16" || train.device == "cuda") return at::kBFloat16;
-  const bool fast_bf16 = __builtin_cpu_supports("avx512bf16") != 0;
-  return fast_bf16 ? at::kBFloat16 : at::kFloat;
+  return multiplies_bfloat16() ? at::kBFloat16 : at::kFloat;
 }
 
 void resolve_vocabulary(ModelConfig& model, int64_t data_vocab_size) {

@@ -83,8 +83,8 @@ class Session {
 };
 
 /// `train.precision` for `train.device`: float32 or bfloat16. `auto` is bfloat16 on a GPU, as all
-/// that this program is built for have it, and on this processor where it has AVX512-BF16 (as every
-/// processor with AMX has).
+/// that this program is built for have it, and on this processor where it multiplies it
+/// (blocked_gemm.h).
 at::ScalarType compute_dtype(const TrainConfig& train);
 
 /// model.vocab_size `auto`: the data's, padded to a multiple of 64. A smaller
