@@ -9,7 +9,7 @@
 # the MoE layer against the dense one. The rows go to runs/bench/TIME/results.jsonl, the tables
 # to tables.md there and to stdout. A headline needs --rounds 9.
 #
-# Cost: two cores for about 10 minutes a round, workload and precision; about 2 from the second
+# Cost: two cores for about 10 minutes a round, workload and precision; less from the second
 # round on with --keep 0.8, which leaves out what had less than 0.8 of the fastest peer's tokens/s
 # in the first; --quick, one short round of W1 with ours and plain PyTorch, takes about 3. Leave the
 # machine alone meanwhile: steps in which other programs took 5 % of it do not count.

@@ -145,7 +145,7 @@ def main():
                     elif not script:  # the peers write their own
                         with open(out, "a") as f:
                             f.write(line + "\n")
-                if number == 0:
+                if a.keep and number == 0:
                     runs[precision] = keep_up(chosen, rates, a.keep)
 
 
